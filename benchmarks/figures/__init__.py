@@ -1,0 +1,9 @@
+"""The figures of the store, one group per file: `run(bench)` yields figures and series.
+
+`python -m benchmarks store --only NAME` runs one of them.
+"""
+
+from __future__ import annotations
+
+# Groups by the name that --only takes, in the order in which they run; the module of each has the same name.
+GROUPS = ("stored", "commit", "load", "one_tensor", "memory", "small", "growth", "log")

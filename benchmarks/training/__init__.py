@@ -1,0 +1,1 @@
+"""Small models trained for real on this machine's CPU, so that every benchmark sees real checkpoints."""

@@ -1,0 +1,89 @@
+"""The trajectories that the benchmarks use: trained once, then kept in a cache outside the repository."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.training.model import Shape
+from benchmarks.training.run import Settings, train
+
+KINDS = ("gpt-fp32", "gpt-bf16", "finetune", "lora")
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The checkpoints of one run, oldest first. Each file is a plain torch.save of one nested state."""
+
+    kind: str
+    files: tuple[Path, ...]
+
+    @property
+    def raw_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+    def load(self, i: int) -> dict[str, Any]:
+        state: dict[str, Any] = torch.load(self.files[i], weights_only=True)
+        return state
+
+
+def cache_folder(chosen: Path | None = None) -> Path:
+    """`chosen`, else $CASTORE_BENCH_CACHE, else ~/.cache/castore-bench."""
+    folder = chosen or Path(os.environ.get("CASTORE_BENCH_CACHE", Path.home() / ".cache" / "castore-bench"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def settings_of(kind: str, quick: bool) -> Settings:
+    """The settings of a kind. quick: a toy of the same structure, trained in seconds."""
+    if kind in ("finetune", "lora"):
+        rate = 1e-4 if kind == "finetune" else 1e-3
+        settings = Settings(kind=kind, checkpoints=6, parent="gpt-fp32", text="asyncio/", learning_rate=rate)
+    else:
+        settings = Settings(kind=kind, checkpoints=8)
+    if quick:
+        shape = Shape(layers=2, width=128, heads=2, context=32)
+        settings = dataclasses.replace(settings, shape=shape, every=5, checkpoints=3, warmup=5, horizon=50)
+    return settings
+
+
+def trajectory(kind: str, cache: Path, quick: bool = False) -> Trajectory:
+    """The trajectory of `kind`, from the cache or else trained now (minutes), its parent kind first."""
+    settings = settings_of(kind, quick)
+    folder = cache / f"{kind}-{_key(settings, quick)}"
+    if not folder.exists():
+        parent = trajectory(settings.parent, cache, quick).files[-1] if settings.parent else None
+        partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        started = time.perf_counter()
+        train(settings, partial, parent)
+        seconds = time.perf_counter() - started
+        (partial / "settings.json").write_text(json.dumps(_facts(settings) | {"seconds": seconds}, indent=2) + "\n")
+        # Renamed when complete, so that an interrupted run is never taken for a trajectory.
+        partial.rename(folder)
+        print(f"{kind}: {settings.checkpoints} checkpoints in {seconds:.0f} s at {folder}", file=sys.stderr)
+    return Trajectory(kind, tuple(sorted(folder.glob("step-*.pt"))))
+
+
+def _facts(settings: Settings) -> dict[str, Any]:
+    # The corpus is Python's own library and the arithmetic is torch's: both shape what comes out.
+    return dataclasses.asdict(settings) | {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def _key(settings: Settings, quick: bool) -> str:
+    facts = _facts(settings)
+    if settings.parent:
+        facts["parent_key"] = _key(settings_of(settings.parent, quick), quick)
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

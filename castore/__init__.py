@@ -1,0 +1,85 @@
+"""castore: the history of a training run, kept the way Git keeps source code.
+
+    store = castore.open("runs", create=True)
+    commit = store.commit({"model": model.state_dict(), "step": step}, step=step, metrics={"loss": loss})
+    state = store.load("main~2")
+
+Importing this package loads neither torch nor numba: what needs them is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from castore._version import __version__
+from castore.errors import (
+    AmbiguousRevisionError,
+    CastoreError,
+    CorruptError,
+    LockTimeoutError,
+    MissingError,
+    RefConflictError,
+    RefExistsError,
+    RefNameError,
+    RevisionError,
+    StateError,
+    StorageError,
+    StoreExistsError,
+    StoreNotFoundError,
+    TargetExistsError,
+    UnsafePathError,
+    UnsupportedStoreError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from castore.objects.commit import Commit
+    from castore.store import Store, discover, init, open
+
+_LAZY = {
+    "Commit": "castore.objects.commit",
+    "Store": "castore.store",
+    "discover": "castore.store",
+    "init": "castore.store",
+    "open": "castore.store",
+}
+
+__all__ = [
+    "AmbiguousRevisionError",
+    "CastoreError",
+    "Commit",
+    "CorruptError",
+    "LockTimeoutError",
+    "MissingError",
+    "RefConflictError",
+    "RefExistsError",
+    "RefNameError",
+    "RevisionError",
+    "StateError",
+    "StorageError",
+    "Store",
+    "StoreExistsError",
+    "StoreNotFoundError",
+    "TargetExistsError",
+    "UnsafePathError",
+    "UnsupportedStoreError",
+    "UsageError",
+    "__version__",
+    "discover",
+    "init",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,263 @@
+"""The only code that creates, writes, syncs, renames, locks or deletes the files of a store.
+
+Everything that must survive a power cut goes through here, so that one test harness can record each operation,
+make it fail, or replay what a crash would have left. An OSError becomes a StorageError that names the file and,
+for a full disk, says so. A failed fsync is never retried: the kernel may have dropped the dirty pages already
+(https://wiki.postgresql.org/wiki/Fsync_Errors), so the write is abandoned and the error raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from castore.errors import LockTimeoutError, StorageError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and try again, what was committed before is unharmed",
+    errno.EDQUOT: "the disk quota is used up; free some space and try again, what was committed before is unharmed",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied; the store belongs to another user or is read-only",
+    errno.EPERM: "operation not permitted; the store belongs to another user or is read-only",
+    errno.EMFILE: "too many open files; raise `ulimit -n`",
+}
+
+
+@contextlib.contextmanager
+def storage_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError of the body into a StorageError: `cannot ACTION PATH: why`. FileNotFoundError passes."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        why = _ADVICE.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(f"cannot {action} {path}: {why}") from error
+
+
+class File:
+    """A file being written. Positional writes may come from several threads at once."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    @classmethod
+    def create(cls, path: Path) -> File:
+        """Create `path`, which must not exist, readable by its owner only."""
+        with storage_errors("create", path):
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+            return cls(path, os.open(path, flags, 0o600))
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of `data` at `offset`; short writes are continued."""
+        view = memoryview(data).cast("B")
+        with storage_errors("write", self.path):
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                if written == 0:
+                    raise OSError(errno.EIO, "the disk accepted no bytes")
+                offset += written
+                view = view[written:]
+
+    def sync(self) -> None:
+        """Put the file's bytes and size on stable storage."""
+        with storage_errors("sync", self.path):
+            os.fsync(self._fd)
+
+    def lock(self) -> None:
+        """Hold the file's lock for as long as it is open: who finds it unlocked knows that its writer is gone."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def sync_dir(path: Path) -> None:
+    """Put a directory's entries (creations, renames, deletions) on stable storage."""
+    with storage_errors("sync", path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def make_dir(path: Path) -> None:
+    """Create a directory, private to its owner, and make its entry durable. It may be there already."""
+    try:
+        with storage_errors("create", path):
+            path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise StorageError(f"cannot create {path}: a file of that name is in the way") from None
+        return
+    sync_dir(path.parent)
+
+
+def make_dirs(path: Path, top: Path) -> None:
+    """Create every missing directory from below `top` (which exists) down to `path`."""
+    missing = []
+    while path != top and not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        make_dir(directory)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within one file system, replacing `target`; durable once `sync_dir(target.parent)` has returned."""
+    with storage_errors("rename", source):
+        os.replace(source, target)
+
+
+def remove(path: Path) -> None:
+    """Delete a file; durable once `sync_dir(path.parent)` has returned. It may be gone already."""
+    with contextlib.suppress(FileNotFoundError), storage_errors("delete", path):
+        path.unlink()
+
+
+def remove_dir(path: Path) -> None:
+    """Delete an empty directory; one that is missing or not empty is left alone."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory of derived files (the index) and all that is in it."""
+    if not path.is_dir():
+        return
+    for entry in path.iterdir():
+        remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else remove(entry)
+    with storage_errors("delete", path):
+        path.rmdir()
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a small file whole: beside itself, fsync, rename, fsync of the directory. Old or new, never between."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}.tmp")
+    file = File.create(beside)
+    try:
+        file.write_at(0, data)
+        file.sync()
+        file.close()
+        rename(beside, path)
+    except BaseException:
+        file.close()
+        remove(beside)
+        raise
+    sync_dir(path.parent)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Append to a log in one write and make it durable; the file is created when it is missing."""
+    fresh = not path.exists()
+    with storage_errors("append to", path):
+        fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(fd, line) != len(line):
+                raise OSError(errno.EIO, "the disk accepted only a part of the line")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    if fresh:
+        sync_dir(path.parent)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether a file of `incoming/` has lost its writer: nobody holds its lock."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+class Lock:
+    """The store's lock, between processes and between threads: short critical sections only.
+
+    flock is released by the kernel when its holder dies, so there are no stale locks to break.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self.path = path
+        self._timeout_s = timeout_s
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for the body. Raises LockTimeoutError after the store's bound."""
+        with storage_errors("lock", self.path):
+            fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            self._acquire(fd)
+            yield
+        finally:
+            os.close(fd)
+
+    def _acquire(self, fd: int) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        pause_s = 0.0005
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LockTimeoutError(
+                        f"another process held {self.path} for over {self._timeout_s:.0f} s; "
+                        "see who it is with `fuser` or `lsof`, or wait and try again"
+                    ) from None
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, 0.02)
+            else:
+                return
+
+
+def boot_id() -> str | None:
+    """What tells one start of the operating system from another, or None where nothing does.
+
+    Data that a process wrote but did not sync survives the process, not the machine: derived files that are never
+    synced are trusted only under the boot that wrote them.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
+
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
+)
+
+
+def network_file_system(path: Path) -> str | None:
+    """The type of the network file system that `path` lies on, or None for a local one."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    resolved = str(path.resolve())
+    best, kind = "", None
+    for line in mounts:
+        fields = line.split(" ")
+        mount = fields[4].encode().decode("unicode_escape")
+        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, fields[fields.index("-") + 1]
+    return kind if kind in NETWORK_FILE_SYSTEMS else None
+

@@ -1,0 +1,123 @@
+"""The way to the index: opened, checked against this boot of the machine, rebuilt when it can't be trusted."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from castore import _fs
+from castore.chunks.index import Index, IndexDamagedError
+from castore.chunks.reader import PackFiles
+from castore.chunks.rebuild import add_packs
+from castore.progress import Progress
+
+Answer = TypeVar("Answer")
+
+
+class IndexAccess:
+    """Holds the index of a store, and replaces it when it turns out to be missing, damaged or from another boot.
+
+    The index is never synced (a commit would pay for it), so after the machine went down any of its pages may be old
+    or garbage. `index/boot` names the boot under which it was made; under another one it is made again.
+    """
+
+    def __init__(self, store: Path, files: PackFiles, lock: _fs.Lock, progress: Progress) -> None:
+        self._directory = store / "index"
+        self._files = files
+        self._lock = lock
+        self._progress = progress
+        self._hash_size = files.format.hash_size
+        self.read_only = not os.access(store, os.W_OK)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self.index = self._open()
+
+    def use(self, work: Callable[[Index], Answer]) -> Answer:
+        """`work` with the index; once more with a new one if it is damaged or was replaced by another process."""
+        try:
+            return work(self.index)
+        except IndexDamagedError:
+            self.rebuild()
+            return work(self.index)
+
+    def _open(self) -> Index:
+        if self._is_trusted():
+            try:
+                return Index(self._directory, self._hash_size, self.read_only)
+            except IndexDamagedError:
+                pass  # rebuilt below: that is the index's whole promise
+        return self._rebuilt()
+
+    def _is_trusted(self) -> bool:
+        try:
+            written = (self._directory / "boot").read_text("ascii", "replace").strip()
+        except OSError:
+            return False
+        return written == (_fs.boot_id() or "synced") and (self._directory / "data.mdb").is_file()
+
+    def rebuild(self) -> list[str]:
+        """Throw the index away and make it from the packs; returns a line for each pack that could not be read."""
+        self.index.close()
+        damaged: list[str] = []
+        self.index = self._rebuilt(damaged, force=True)
+        return damaged
+
+    def _rebuilt(self, damaged: list[str] | None = None, force: bool = False) -> Index:
+        if self.read_only:
+            self._temporary = tempfile.TemporaryDirectory(prefix="castore-index-")
+            return self._fill(Path(self._temporary.name), damaged)
+        with self._lock.held():
+            if not force and self._is_trusted():  # another process was faster
+                try:
+                    return Index(self._directory, self._hash_size)
+                except IndexDamagedError:
+                    pass
+            beside = self._directory.with_name(f"index.{os.getpid()}.tmp")
+            _fs.remove_tree(beside)
+            _fs.make_dir(beside)
+            self._fill(beside, damaged).close()
+            _fs.replace(beside / "boot", (_fs.boot_id() or "synced").encode() + b"\n")
+            _fs.remove_tree(self._directory)
+            _fs.rename(beside, self._directory)
+            _fs.sync_dir(self._directory.parent)
+            return Index(self._directory, self._hash_size)
+
+    def _fill(self, directory: Path, damaged: list[str] | None) -> Index:
+        index = Index(directory, self._hash_size)
+        found = add_packs(index, self._files, self._files.ids(), self._progress)
+        if damaged is not None:
+            damaged.extend(found)
+        self.after_update(index)
+        return index
+
+    def after_update(self, index: Index) -> None:
+        """Where no boot id tells that the machine went down, the index is synced instead."""
+        if _fs.boot_id() is None:
+            index.sync()
+
+    def refresh(self) -> None:
+        """Call with the store's lock held, before an update: follow another process's rebuild."""
+        if not self.read_only and self.index.is_replaced():
+            self.index.close()
+            self.index = Index(self._directory, self._hash_size)
+
+    def look_again(self) -> bool:
+        """A record that should be there is not: follow a rebuild, take in packs the index lacks. True if anything changed."""
+        if self.read_only:
+            return False
+        with self._lock.held():
+            replaced = self.index.is_replaced()
+            self.refresh()
+            known = self.index.packs()
+            missing = [pack_id for pack_id in self._files.ids() if pack_id not in known]
+            if missing:
+                add_packs(self.index, self._files, missing, self._progress)
+                self.after_update(self.index)
+            return replaced or bool(missing)
+
+    def close(self) -> None:
+        self.index.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()

@@ -1,0 +1,59 @@
+"""A pool of threads over chunks, with a bound on what is in flight."""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def threads() -> int:
+    """How many threads encode and decode: the processors that this process may use, at most 16."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        available = os.cpu_count() or 1
+    return max(1, min(available, 16))
+
+
+class Pool:
+    """Threads that outlive one operation, so that their scratch buffers stay warm; made anew after a fork."""
+
+    def __init__(self) -> None:
+        self.size = threads()
+        self._executor: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def _running(self) -> ThreadPoolExecutor:
+        if self._executor is None or self._pid != os.getpid():
+            self._executor = ThreadPoolExecutor(self.size, thread_name_prefix="castore")
+            self._pid = os.getpid()
+        return self._executor
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`work` of each item, in order. At most a few items a thread are taken ahead; the first error ends it all."""
+        executor = self._running()
+        pending: collections.deque[Future[Result]] = collections.deque()
+        try:
+            for item in items:
+                pending.append(executor.submit(work, item))
+                if len(pending) > 2 * self.size:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            for future in pending:
+                if not future.cancelled():
+                    future.exception()  # wait: no thread may still touch what the caller is about to free
+
+    def close(self) -> None:
+        if self._executor is not None and self._pid == os.getpid():
+            self._executor.shutdown()
+        self._executor = None

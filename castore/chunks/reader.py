@@ -1,0 +1,113 @@
+"""Reading packs: open files, positional reads, footers. Nothing here writes."""
+
+from __future__ import annotations
+
+import collections
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from castore._fs import storage_errors
+from castore.chunks import pack
+from castore.chunks.hashing import Hash
+from castore.chunks.writer import pack_path
+from castore.errors import CorruptError, MissingError
+
+_OPEN_FILES = 128
+
+
+class _OpenFile:
+    """A file descriptor that is closed when the last user lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class PackFiles:
+    """The packs of a store, opened when they are needed; a bounded number stays open."""
+
+    def __init__(self, packs: Path, hash_: Hash) -> None:
+        self.directory = packs
+        self.format = pack.Format(hash_.size)
+        self._hash = hash_
+        self._lock = threading.Lock()
+        self._open: collections.OrderedDict[bytes, _OpenFile] = collections.OrderedDict()
+
+    def _file(self, pack_id: bytes) -> _OpenFile:
+        with self._lock:
+            file = self._open.get(pack_id)
+            if file is not None:
+                self._open.move_to_end(pack_id)
+                return file
+        path = pack_path(self.directory, pack_id)
+        with storage_errors("open", path):
+            file = _OpenFile(path)
+        with self._lock:
+            self._open[pack_id] = file
+            while len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)
+        return file
+
+    def forget(self, pack_id: bytes) -> None:
+        """Close a pack that was deleted."""
+        with self._lock:
+            self._open.pop(pack_id, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._open.clear()
+
+    def read_into(self, pack_id: bytes, offset: int, out: memoryview) -> None:
+        """Fill `out` from `offset` of a pack. Raises FileNotFoundError when the pack is gone, CorruptError when it is short."""
+        file = self._file(pack_id)
+        path = pack_path(self.directory, pack_id)
+        with storage_errors("read", path):
+            while out:
+                count = os.preadv(file.fd, [out], offset)
+                if count == 0:
+                    raise CorruptError(f"{path} is truncated; run `castore fsck --repair`")
+                offset += count
+                out = out[count:]
+
+    def read(self, pack_id: bytes, offset: int, length: int) -> bytes:
+        """`length` bytes at `offset`; errors as in read_into."""
+        data = bytearray(length)
+        self.read_into(pack_id, offset, memoryview(data))
+        return bytes(data)
+
+    def size(self, pack_id: bytes) -> int:
+        """The size of a pack's file in bytes. Raises FileNotFoundError."""
+        return os.fstat(self._file(pack_id).fd).st_size
+
+    def footer(self, pack_id: bytes) -> list[pack.Entry]:
+        """A pack's entries, checked against the footer's hash and the pack's name. Raises CorruptError, FileNotFoundError."""
+        size = self.size(pack_id)
+        fmt = self.format
+        if size < pack.HEADER_BYTES + fmt.trailer_bytes:
+            raise CorruptError("the pack is truncated: it is too short for a header and a trailer")
+        fmt.parse_header(self.read(pack_id, 0, pack.HEADER_BYTES))
+        trailer = fmt.parse_trailer(self.read(pack_id, size - fmt.trailer_bytes, fmt.trailer_bytes), size)
+        data = self.read(pack_id, trailer.footer_offset, trailer.count * fmt.entry_bytes)
+        if self._hash.digest(data) != trailer.footer_hash or trailer.footer_hash != pack_id:
+            raise CorruptError("the pack's footer is damaged: its hash is wrong")
+        return fmt.parse_footer(data, trailer.footer_offset)
+
+    def ids(self) -> Iterator[bytes]:
+        """The ids of all packs on disk, by their names, in order."""
+        size = self.format.hash_size
+        try:
+            directories = sorted(self.directory.iterdir())
+        except FileNotFoundError:
+            raise MissingError(f"{self.directory} is missing: the store's packs are gone; restore them from a copy") from None
+        for directory in directories:
+            for path in sorted(directory.glob("*.pack")) if directory.is_dir() else ():
+                try:
+                    pack_id = bytes.fromhex(path.stem)
+                except ValueError:
+                    continue  # not a name that castore gives: somebody else's file
+                if len(pack_id) == size and directory.name == path.stem[:2]:
+                    yield pack_id

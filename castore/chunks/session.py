@@ -1,0 +1,202 @@
+"""One writer's session: chunks and objects go into packs of its own, and into the store all at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from castore import codecs, dtypes, limits
+from castore.chunks import pack
+from castore.chunks.decode import Wanted
+from castore.chunks.hashing import checksum
+from castore.chunks.index import Place
+from castore.chunks.writer import PackWriter, SealedPack, move_in
+from castore.codecs.base import Buffer
+from castore.codecs.choice import Encoded, choose
+from castore.dtypes import DType
+from castore.errors import CorruptError
+
+if TYPE_CHECKING:
+    from castore.chunks.store import ChunkStore
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A chunk to store. base: the id of the chunk that may serve as its base, b"" for none."""
+
+    raw: memoryview
+    dtype: DType
+    base: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a chunk: its id, and the bytes that it added to the store (0: it was there already)."""
+
+    id: bytes
+    added_bytes: int
+    is_delta: bool
+
+
+class WriteSession:
+    """Collects what one commit adds. Nothing of it can be seen before `publish`, and leaving without it deletes it.
+
+    Chunks that the store has are reused, not written. Until the commit is published gc may sweep them, since no ref
+    leads to the commit yet; so publishing starts with `swept()`, under the store's lock, and what is missing then is
+    put again.
+    """
+
+    def __init__(self, store: ChunkStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._epoch = store.access.index.epoch()
+        self._writers: list[PackWriter] = []
+        self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
+        self._reused: set[bytes] = set()
+        self._bases: dict[bytes, bytes] = {}  # of the deltas that this session wrote
+        self._sealed: list[SealedPack] = []
+        self._published = False
+        self.damaged_bases = 0
+        self.added_bytes = 0
+
+    def __enter__(self) -> WriteSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers:
+            writer.close() if self._published else writer.discard()
+
+    def put_chunks(self, puts: Sequence[Put]) -> list[Stored]:
+        """Store chunks, reusing those that are there. May be called from many threads."""
+        ids = [self._store.hash.digest(put.raw) for put in puts]
+        stored: list[Stored | None] = [None] * len(puts)
+        unknown = []
+        for number, (put, chunk_id) in enumerate(zip(puts, ids, strict=True)):
+            if chunk_id == put.base or chunk_id in self._reused:
+                self._reused.add(chunk_id)
+                stored[number] = Stored(chunk_id, 0, False)
+            else:
+                unknown.append(number)
+        if unknown:
+            places = self._store.access.use(lambda index: index.get_many([ids[n] for n in unknown]))
+            for number, place in zip(unknown, places, strict=True):
+                stored[number] = self._put(puts[number], ids[number], place)
+        return [one for one in stored if one is not None]
+
+    def _put(self, put: Put, chunk_id: bytes, place: Place | None) -> Stored:
+        with self._lock:
+            earlier = self._written.get(chunk_id)
+            if earlier is not None:
+                return Stored(chunk_id, 0, False)
+            if place is not None:
+                self._reused.add(chunk_id)
+                return Stored(chunk_id, 0, False)
+            self._written[chunk_id] = Stored(chunk_id, 0, False)  # claimed: another thread need not encode it too
+        base = self._base(put) if put.base else None
+        encoded = choose(put.raw, put.dtype, base)
+        base_id = put.base if encoded.is_delta else b""
+        added = self._append(chunk_id, base_id, pack.CHUNK, put.dtype, len(put.raw), encoded)
+        with self._lock:
+            stored = self._written[chunk_id] = Stored(chunk_id, added, encoded.is_delta)
+            if base_id:
+                self._bases[chunk_id] = base_id
+        return stored
+
+    def _base(self, put: Put) -> memoryview | None:
+        """The raw bytes of a base, if it is there, of the same length, and not too deep already."""
+        decoder = self._store.decoder
+        place = self._store.access.use(lambda index: index.get(put.base))
+        if place is None or place.raw_length != len(put.raw):
+            return None
+        if len(decoder.chains([place])[0]) > self._store.max_depth:
+            return None
+        raw = decoder.scratch("base", len(put.raw))
+        try:
+            decoder.decode([Wanted(put.base, place, raw)])
+        except CorruptError:
+            self.damaged_bases += 1  # the new chunk is written whole; the caller tells
+            return None
+        return raw
+
+    def put_object(self, kind: int, data: bytes) -> bytes:
+        """Store an object; returns its id."""
+        object_id = self._store.hash.digest(data)
+        with self._lock:
+            if object_id in self._written or object_id in self._reused:
+                return object_id
+        if self._store.access.use(lambda index: index.get(object_id)) is not None:
+            self._reused.add(object_id)
+            return object_id
+        codec = codecs.by_id(codecs.ZSTD)
+        payload = codec.encode(data, dtypes.BYTES, None)
+        if len(payload) >= len(data):
+            codec, payload = codecs.by_id(codecs.RAW), data
+        encoded = Encoded(codec.id, payload, False)
+        added = self._append(object_id, b"", kind, dtypes.BYTES, len(data), encoded)
+        self._written[object_id] = Stored(object_id, added, False)
+        return object_id
+
+    def _append(
+        self, record_id: bytes, base: bytes, kind: int, dtype: DType, raw_length: int, encoded: Encoded
+    ) -> int:
+        payload: Buffer = encoded.payload
+        entry = pack.Entry(
+            record_id, base, 0, len(payload), raw_length, checksum(payload), kind, encoded.codec_id, dtype.code
+        )
+        self._writer().append(entry, payload)
+        return len(payload)
+
+    def _writer(self) -> PackWriter:
+        with self._lock:
+            full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
+            if full or len(self._sealed) == len(self._writers):
+                self._writers.append(PackWriter(self._store.incoming, self._store.hash))
+            return self._writers[-1]
+
+    def swept(self) -> bool:
+        """Whether gc took something this session counts on; then put everything again. Call with the lock held.
+
+        What was taken is forgotten here, so that putting it again writes it, and deltas whose base went are written
+        anew without it.
+        """
+        self._store.access.refresh()
+        index = self._store.access.index
+        epoch = index.epoch()
+        if epoch == self._epoch:
+            return False
+        self._epoch = epoch
+        needed = sorted(self._reused | {base for base in self._bases.values() if base not in self._written})
+        gone = {record_id for record_id, place in zip(needed, index.get_many(needed), strict=True) if place is None}
+        if not gone:
+            return False
+        self._reused -= gone
+        orphans = gone
+        while orphans:
+            orphans = {chunk_id for chunk_id, base in self._bases.items() if base in orphans}
+            for chunk_id in orphans:
+                del self._bases[chunk_id], self._written[chunk_id]
+        return True
+
+    def seal(self) -> None:
+        """Put what was put so far on stable storage, still invisible. No thread may still be putting."""
+        for writer in self._writers[len(self._sealed) :]:
+            self._sealed.append(writer.seal())
+
+    def publish(self) -> None:
+        """Move the sealed packs in and enter them in the index. Call with the store's lock held, after `swept()`."""
+        access = self._store.access
+        access.refresh()
+        self._published = True
+        records: dict[bytes, Place] = {}
+        for sealed in self._sealed:
+            move_in(sealed, self._store.packs)
+            self.added_bytes += sealed.size
+            # A record that was put again after a sweep lies in a later pack, and that one counts.
+            records.update((entry.id, Place.of(sealed.id, entry)) for entry in sealed.entries)
+        access.index.update(packs=[(one.id, one.size) for one in self._sealed], records=sorted(records.items()))
+        access.after_update(access.index)

@@ -1,0 +1,120 @@
+"""The chunk store: records by id, over packs and the index. What it holds means nothing to it."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from castore import _fs
+from castore.chunks import pack
+from castore.chunks.access import IndexAccess
+from castore.chunks.decode import Decoder, Wanted
+from castore.chunks.hashing import Hash
+from castore.chunks.index import Index, Place
+from castore.chunks.parallel import Pool
+from castore.chunks.reader import PackFiles
+from castore.chunks.session import WriteSession
+from castore.errors import CorruptError
+from castore.limits import MIB
+from castore.progress import Progress
+
+_BATCH_BYTES = MIB  # raw bytes that one decoding task fills
+_BATCH_CHUNKS = 512
+_OBJECT_CACHE_BYTES = 8 * MIB
+
+
+class ChunkStore:
+    """Reads records, and opens sessions that write them.
+
+    root: the `.castore` directory. max_depth: the longest chain of deltas that a session writes.
+    """
+
+    def __init__(self, root: Path, hash_: Hash, max_depth: int, lock: _fs.Lock, progress: Progress) -> None:
+        self.hash = hash_
+        self.packs = root / "packs"
+        self.incoming = root / "incoming"
+        self.lock = lock
+        self.max_depth = max_depth
+        self.files = PackFiles(self.packs, hash_)
+        self.access = IndexAccess(root, self.files, lock, progress)
+        self.decoder = Decoder(self.access, self.files, hash_)
+        self.pool = Pool()
+        self._objects: collections.OrderedDict[bytes, bytes] = collections.OrderedDict()
+        self._objects_bytes = 0
+
+    def session(self) -> WriteSession:
+        """A new writing session; use it as a context manager."""
+        return WriteSession(self)
+
+    def places(self, ids: Sequence[bytes]) -> list[Place]:
+        """Where records lie. Raises MissingError."""
+        return self.decoder.places(ids)
+
+    def read(self, wanted: Iterable[Wanted], progress: Progress) -> None:
+        """Fill every `out`, over all threads, each chunk verified against its id. Raises CorruptError, MissingError."""
+
+        def work(batch: list[Wanted]) -> int:
+            self.decoder.decode(batch)
+            return sum(len(item.out) for item in batch)
+
+        for done in self.pool.map(work, _batches(wanted)):
+            progress.advance(done)
+
+    def chunk(self, record_id: bytes) -> bytes:
+        """The raw bytes of one chunk."""
+        place = self.places((record_id,))[0]
+        data = bytearray(place.raw_length)
+        self.decoder.decode([Wanted(record_id, place, memoryview(data))])
+        return bytes(data)
+
+    def object(self, record_id: bytes, kind: int) -> bytes:
+        """An object's bytes. Raises MissingError, or CorruptError when it is not of that kind."""
+        cached = self._objects.get(record_id)
+        if cached is not None:
+            return cached
+        place = self.places((record_id,))[0]
+        if place.kind != kind:
+            raise CorruptError(f"object {record_id.hex()} is of the wrong kind; run `castore fsck`")
+        data = bytearray(place.raw_length)
+        self.decoder.decode([Wanted(record_id, place, memoryview(data))])
+        found = bytes(data)
+        self._objects[record_id] = found
+        self._objects_bytes += len(found)
+        while self._objects_bytes > _OBJECT_CACHE_BYTES:
+            self._objects_bytes -= len(self._objects.popitem(last=False)[1])
+        return found
+
+    def commits_with_prefix(self, prefix: str, most: int) -> list[str]:
+        """Full ids, in hex, of up to `most` commits whose id starts with the hex digits `prefix`."""
+        even = bytes.fromhex(prefix[: len(prefix) // 2 * 2])
+
+        def search(index: Index) -> list[str]:
+            found = []
+            for record_id, place in index.items(even):
+                text = record_id.hex()
+                if place.kind == pack.COMMIT and text.startswith(prefix):
+                    found.append(text)
+                    if len(found) == most:
+                        break
+            return found
+
+        return self.access.use(search)
+
+    def close(self) -> None:
+        self.pool.close()
+        self.files.close()
+        self.access.close()
+
+
+def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    batch: list[Wanted] = []
+    size = 0
+    for item in wanted:
+        if batch and (size + len(item.out) > _BATCH_BYTES or len(batch) == _BATCH_CHUNKS):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item.out)
+    if batch:
+        yield batch

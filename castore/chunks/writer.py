@@ -1,0 +1,100 @@
+"""Writing one pack: records in any order from several threads, then the footer, then fsync."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from castore import _fs
+from castore.chunks import pack
+from castore.chunks.hashing import Hash
+
+_SMALL_BYTES = 64 << 10  # records below this are gathered into one write
+_GATHER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPack:
+    """A finished pack, durable as a file but not yet in `packs/`."""
+
+    id: bytes
+    path: Path
+    size: int
+    entries: tuple[pack.Entry, ...]
+
+
+class PackWriter:
+    """Appends records to a new file in `incoming/`, whose lock it holds until it is closed."""
+
+    def __init__(self, incoming: Path, hash_: Hash) -> None:
+        self._format = pack.Format(hash_.size)
+        self._hash = hash_
+        self._file = _fs.File.create(incoming / f"{os.getpid()}-{secrets.token_hex(8)}.pack")
+        self._file.lock()
+        self._lock = threading.Lock()
+        self._entries: dict[bytes, pack.Entry] = {}
+        self._gathered = bytearray(self._format.header)
+        self._gathered_at = 0
+        self.size = len(self._gathered)
+
+    def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> pack.Entry:
+        """Add a record; its offset is set here. A second record of one id takes the place of the first."""
+        header_bytes = self._format.record_header_bytes
+        flush = b""
+        with self._lock:
+            start = self.size
+            entry = dataclasses.replace(entry, offset=start + header_bytes)
+            self._entries[entry.id] = entry
+            self.size += header_bytes + len(payload)
+            large = len(payload) >= _SMALL_BYTES
+            if not large:
+                self._gathered += self._format.record_header(entry)
+                self._gathered += payload
+            if large or len(self._gathered) >= _GATHER_BYTES:
+                flush, flush_at = bytes(self._gathered), self._gathered_at
+                self._gathered = bytearray()
+                self._gathered_at = self.size
+        if flush:
+            self._file.write_at(flush_at, flush)
+        if large:
+            self._file.write_at(start, self._format.record_header(entry))
+            self._file.write_at(entry.offset, payload)
+        return entry
+
+    def seal(self) -> SealedPack:
+        """Write the footer and put the file on stable storage. No thread may still be appending."""
+        entries = tuple(sorted(self._entries.values(), key=lambda entry: entry.offset))
+        footer = self._format.footer(entries)
+        footer_hash = self._hash.digest(footer)
+        trailer = self._format.trailer(pack.Trailer(self.size, len(entries), footer_hash))
+        self._file.write_at(self._gathered_at, bytes(self._gathered) + footer + trailer)
+        self._file.sync()
+        self.size += len(footer) + len(trailer)
+        return SealedPack(footer_hash, self._file.path, self.size, entries)
+
+    def close(self) -> None:
+        """Let go of the file's lock; the file stays where it is."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        self._file.close()
+        _fs.remove(self._file.path)
+
+
+def pack_path(packs: Path, pack_id: bytes) -> Path:
+    """Where a pack lives: packs/3f/3f9a....pack."""
+    name = pack_id.hex()
+    return packs / name[:2] / f"{name}.pack"
+
+
+def move_in(sealed: SealedPack, packs: Path) -> None:
+    """Move a sealed pack into `packs/`, durably. Call with the store's lock held."""
+    target = pack_path(packs, sealed.id)
+    _fs.make_dir(target.parent)
+    _fs.rename(sealed.path, target)
+    _fs.sync_dir(target.parent)

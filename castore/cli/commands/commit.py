@@ -1,0 +1,85 @@
+"""castore commit"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from castore.cli.options import number_pairs, text_pairs
+from castore.cli.output import first_line, json_option, print_json, short, size, yellow
+from castore.cli.session import Session, pass_session
+
+EPILOG = """\b
+Examples:
+  castore commit step300.pt -m "lr 3e-4" --step 300 --metric loss=2.31
+  castore commit model.safetensors optimizer.pt --branch exp1 -m "warm start"
+  castore commit out/checkpoint-500 -m "as the Trainer left it" --meta run=17
+"""
+
+
+@click.command("commit", epilog=EPILOG)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-m", "--message", default="", help="What a person should know of this state.")
+@click.option("--branch", metavar="B", help="Commit to this branch; it is created if need be.  [default: HEAD's]")
+@click.option("--step", metavar="N", type=int, help="The training step; revisions find it as B:step=N.")
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="K=V",
+    multiple=True,
+    callback=number_pairs,
+    help="A number to keep beside the state; repeatable.",
+)
+@click.option(
+    "--meta",
+    metavar="K=V",
+    multiple=True,
+    callback=text_pairs,
+    help="A note to keep beside the state; repeatable.",
+)
+@click.option("--tier", metavar="T", help="A name by which retention rules can choose this commit.")
+@click.option("--author", help="Who made it.  [default: you, on this machine]")
+@json_option
+@pass_session
+def command(
+    session: Session,
+    paths: tuple[Path, ...],
+    message: str,
+    branch: str | None,
+    step: int | None,
+    metrics: dict[str, float],
+    meta: dict[str, str],
+    tier: str | None,
+    author: str | None,
+    as_json: bool,
+) -> None:
+    """Commit files or directories, so that checkout gives them back byte for byte.
+
+    Tensors inside .pt and .safetensors files are stored as tensors: they share storage with every other commit, and
+    what changed is stored as a delta against the parent. Any other file, and a .pt or .safetensors that cannot be
+    read, is kept as plain bytes.
+    """
+    begin = time.perf_counter()
+    with session.store() as store:
+        commit = store.commit_files(
+            paths,
+            branch=branch,
+            message=message,
+            step=step,
+            metrics=metrics,
+            meta=meta,
+            tier=tier,
+            author=author,
+        )
+        new_bytes = store.last_new_bytes
+    seconds = time.perf_counter() - begin
+    raw_bytes = commit.stats.total.raw_bytes
+    if as_json:
+        answer = {"id": commit.id, "raw_bytes": raw_bytes, "new_bytes": new_bytes, "seconds": round(seconds, 6)}
+        print_json(answer)
+    else:
+        title = f" {first_line(message)}" if message else ""
+        click.echo(f"{yellow(short(commit.id))}{title}")
+        click.echo(f"{size(raw_bytes)} committed, {size(new_bytes)} added to the store, {seconds:.2f} s")

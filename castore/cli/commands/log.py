@@ -1,0 +1,84 @@
+"""castore log"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import click
+
+from castore.cli.output import first_line, json_option, metric, print_json, printable, short, size, timestamp, yellow
+from castore.cli.records import commit_record
+from castore.cli.refs import RefNames
+from castore.cli.session import Session, pass_session
+from castore.history.graph import graph_prefixes
+from castore.objects.commit import Commit
+
+EPILOG = """\b
+Examples:
+  castore log                 the current branch
+  castore log exp1 -n 10      the last ten commits of exp1
+  castore log --all --graph   all branches and tags, with the lines of descent
+  castore log --json | jq '.[] | [.step, .metrics.loss]'
+"""
+
+
+@click.command("log", epilog=EPILOG)
+@click.argument("revs", metavar="[REV]...", nargs=-1)
+@click.option("-n", "--max-count", "limit", metavar="N", type=click.IntRange(min=0), help="List at most N commits.")
+@click.option("--all", "every", is_flag=True, help="List what leads to any branch or tag, or to HEAD.")
+@click.option("--graph", is_flag=True, help="Draw the lines of descent beside the commits.")
+@json_option
+@pass_session
+def command(
+    session: Session, revs: tuple[str, ...], limit: int | None, every: bool, graph: bool, as_json: bool
+) -> None:
+    """List the commits that lead to REV (HEAD unless you name others), newest first, one on a line:
+    id, time, names that point at it, step, message, metrics, the size of the state and what the commit added.
+    """
+    with session.store() as store:
+        names = RefNames(store)
+        wanted = list(revs) or ([] if every and names.all() else ["HEAD"])
+        wanted += names.all() if every else []
+        commits = store.log(wanted, limit)
+        if as_json:
+            tips = {store.resolve(rev): branch for rev in reversed(wanted) if (branch := names.branch_of(rev))}
+            listed = with_branch(commits, tips)
+            print_json([commit_record(commit, branch, names.at(commit.id)) for commit, branch in listed])
+        elif graph:
+            print_graph(list(commits), names)
+        else:
+            for commit in commits:
+                click.echo(describe(commit, names.decoration(commit.id)))
+
+
+def with_branch(commits: Iterable[Commit], tips: dict[str, str]) -> Iterator[tuple[Commit, str | None]]:
+    """Each commit with the branch that it is listed for: the first whose line of first parents it is on."""
+    branches = dict(tips)
+    for commit in commits:
+        branch = branches.pop(commit.id, None)
+        if branch is not None and commit.parents:
+            branches.setdefault(commit.parents[0], branch)
+        yield commit, branch
+
+
+def print_graph(commits: list[Commit], names: RefNames) -> None:
+    """The commits with their lines of descent."""
+    for commit, (prefix, below) in zip(commits, graph_prefixes(commits), strict=True):
+        click.echo(prefix + describe(commit, names.decoration(commit.id)))
+        for edges in below:
+            click.echo(edges)
+
+
+def describe(commit: Commit, decoration: str) -> str:
+    """A commit on one line."""
+    total = commit.stats.total
+    parts = [
+        yellow(short(commit.id)),
+        timestamp(commit.time),
+        decoration,
+        f"step={commit.step}" if commit.step is not None else "",
+        first_line(commit.message),
+        " ".join(f"{printable(name)}={metric(value)}" for name, value in commit.metrics.items()),
+        f"[{size(total.raw_bytes)}, +{size(total.stored_bytes)}]",
+    ]
+    return " ".join(part for part in parts if part)

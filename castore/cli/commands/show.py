@@ -1,0 +1,128 @@
+"""castore show"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from castore.cli.output import (
+    bold,
+    json_option,
+    metric,
+    percent,
+    print_fields,
+    print_json,
+    print_table,
+    printable,
+    size,
+    timestamp,
+    yellow,
+)
+from castore.cli.records import commit_record, commit_stats_record
+from castore.cli.refs import RefNames
+from castore.cli.session import Session, pass_session
+from castore.objects.commit import Commit, ComponentStats
+
+if TYPE_CHECKING:
+    from castore.operations.listing import TreeEntry
+
+EPILOG = """\b
+Examples:
+  castore show
+  castore show main~2 --tensors
+  castore show v1.0 --only 'model.*' --json
+"""
+
+
+@click.command("show", epilog=EPILOG)
+@click.argument("rev", required=False, default="HEAD")
+@click.option("-t", "--tensors", is_flag=True, help="List what the state holds: tensors, files and values.")
+@click.option("--only", metavar="PATTERN", multiple=True, help="List only these paths, such as 'model.*'; repeatable.")
+@json_option
+@pass_session
+def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as_json: bool) -> None:
+    """Show the commit REV (HEAD unless you name another): where it came from, its metrics, what it took,
+    and what made it.
+    """
+    with session.store() as store:
+        commit = store.show(rev)
+        names = RefNames(store)
+        entries = list(store.entries(commit.id, only or None)) if tensors or only else None
+    if as_json:
+        record = commit_record(commit, None, names.at(commit.id))
+        del record["branch"]
+        record["environment"] = dict(commit.environment)
+        record["stats"] = commit_stats_record(commit.stats)
+        if entries is not None:
+            record["entries"] = [entry_record(entry) for entry in entries]
+        print_json(record)
+        return
+    print_header(commit, names.decoration(commit.id))
+    print_sizes(commit.stats.components, commit.stats.total)
+    if commit.environment:
+        click.echo()
+        print_fields([(printable(name), printable(text)) for name, text in commit.environment.items()])
+    if entries is not None:
+        click.echo()
+        rows = [
+            (printable(e.path), what(e), size(e.raw_bytes) if e.raw_bytes else "", printable(e.value)) for e in entries
+        ]
+        print_table(("path", "what", "raw", "value"), rows, numeric=(2,))
+
+
+def print_header(commit: Commit, decoration: str) -> None:
+    """The id, the facts, the message and the metrics."""
+    click.echo(f"{bold('commit')} {yellow(commit.id)} {decoration}".rstrip())
+    fields = [("parent", parent) for parent in commit.parents]
+    fields += [("tree", commit.tree), ("author", printable(commit.author)), ("time", timestamp(commit.time))]
+    if commit.step is not None:
+        fields.append(("step", str(commit.step)))
+    if commit.tier is not None:
+        fields.append(("tier", printable(commit.tier)))
+    fields += [(f"meta {printable(name)}", printable(text)) for name, text in commit.meta.items()]
+    fields += [(f"metric {printable(name)}", metric(value)) for name, value in commit.metrics.items()]
+    print_fields(fields)
+    if commit.message:
+        click.echo()
+        for line in commit.message.split("\n"):
+            click.echo(f"    {printable(line)}".rstrip())
+    click.echo()
+
+
+def print_sizes(components: Mapping[str, ComponentStats], total: ComponentStats) -> None:
+    """What each part of the state took, and the sum."""
+    rows = [size_row(printable(name), stats) for name, stats in components.items()]
+    rows.append(size_row("total", total))
+    print_table(("component", "tensors", "raw", "new", "stored", "deltas", "stored/raw"), rows, numeric=range(1, 7))
+
+
+def size_row(name: str, stats: ComponentStats) -> tuple[str, ...]:
+    """A line of the table of components; "new" is what the store did not have yet."""
+    return (
+        name,
+        str(stats.tensors),
+        size(stats.raw_bytes),
+        size(stats.new_raw_bytes),
+        size(stats.stored_bytes),
+        size(stats.delta_bytes),
+        percent(stats.stored_bytes, stats.raw_bytes),
+    )
+
+
+def what(entry: TreeEntry) -> str:
+    """`float32[384, 1536]` of a tensor, and the kind of anything else."""
+    return f"{entry.dtype}{list(entry.shape)}" if entry.dtype else entry.kind
+
+
+def entry_record(entry: TreeEntry) -> dict[str, object]:
+    """A path of the state in JSON."""
+    return {
+        "path": entry.path,
+        "kind": entry.kind,
+        "dtype": entry.dtype,
+        "shape": list(entry.shape),
+        "raw_bytes": entry.raw_bytes,
+        "value": entry.value,
+    }

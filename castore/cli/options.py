@@ -1,0 +1,56 @@
+"""What options mean: K=V pairs, and points in time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import click
+
+_AGE = re.compile(r"(\d+)\.?(second|minute|hour|day|week)s?(\.ago)?")
+
+
+def text_pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """The callback of an option that takes K=V."""
+    pairs = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{value!r} is not of the form K=V", ctx, param)
+        pairs[key] = text
+    return pairs
+
+
+def number_pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    """The callback of an option that takes K=V where V is a number."""
+    numbers = {}
+    for key, text in text_pairs(ctx, param, values).items():
+        try:
+            numbers[key] = float(text)
+        except ValueError:
+            raise click.BadParameter(f"the value of {key!r} is not a number: {text!r}", ctx, param) from None
+    return numbers
+
+
+def past_time(ctx: click.Context, param: click.Parameter, value: str) -> datetime:
+    """The callback of an option that takes a time."""
+    try:
+        return parse_time(value, datetime.now().astimezone())
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is no time; write now, 30.days or 2026-01-31", ctx, param) from None
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """The time that `text` means at `now` (which has an offset).
+
+    "now"; an age, such as "30.days" or "2.weeks.ago"; or ISO 8601, local where it has no offset.
+    Raises ValueError, OverflowError.
+    """
+    if text == "now":
+        return now
+    age = _AGE.fullmatch(text)
+    if age is not None:
+        return now - timedelta(**{f"{age[2]}s": int(age[1])})
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo is not None else time.astimezone()

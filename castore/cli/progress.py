@@ -1,0 +1,92 @@
+"""Progress on a terminal, and silence elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from castore.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+@contextmanager
+def progress_for(stream: TextIO) -> Iterator[Progress]:
+    """A reporter for the body: bars on a terminal, nothing on anything else."""
+    if not stream.isatty():
+        yield Silent()
+        return
+    progress = TerminalProgress(stream)
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+class TerminalProgress:
+    """Draws the running phase as a bar and leaves the screen clean when it is over.
+
+    rich is imported when the first phase starts: a command without long phases never pays for it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._bars: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def start(self, phase: str, total: int | None, unit: str) -> None:
+        with self._lock:
+            self._end()
+            self._bars = _bars(self._stream, unit)
+            self._bars.start()
+            self._task = self._bars.add_task(phase, total=total, unit=unit)
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            if self._bars is not None and self._task is not None:
+                self._bars.advance(self._task, amount)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            if self._bars is not None:
+                self._bars.console.print(text, style="dim", markup=False, highlight=False)
+            else:
+                self._stream.write(text + "\n")
+                self._stream.flush()
+
+    def finish(self) -> None:
+        with self._lock:
+            self._end()
+
+    def close(self) -> None:
+        """End a phase that an error cut short, so that the error's line stands alone."""
+        self.finish()
+
+    def _end(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = self._task = None
+
+
+def _bars(stream: TextIO, unit: str) -> RichProgress:
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    amount: tuple[rich_progress.ProgressColumn, ...]
+    if unit == "bytes":
+        amount = (rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn())
+    else:
+        amount = (rich_progress.MofNCompleteColumn(), rich_progress.TextColumn("{task.fields[unit]}"))
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        *amount,
+        rich_progress.TimeRemainingColumn(),
+        console=Console(file=stream),
+        transient=True,
+    )

@@ -1,0 +1,135 @@
+"""What `--json` prints, as docs/cli.md promises it. Keys are added, never renamed and never removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from castore.objects.commit import Commit, CommitStats, ComponentStats
+
+if TYPE_CHECKING:
+    from castore.maintenance.reports import FsckReport, GcReport
+    from castore.operations.reports import Diff, StoreStats, TensorChange
+
+
+def commit_record(commit: Commit, branch: str | None, refs: Sequence[str]) -> dict[str, Any]:
+    """One commit. branch: the branch that is being listed; refs: the names that point at this very commit."""
+    return {
+        "id": commit.id,
+        "parents": list(commit.parents),
+        "tree": commit.tree,
+        "branch": branch,
+        "refs": list(refs),
+        "step": commit.step,
+        "metrics": dict(commit.metrics),
+        "message": commit.message,
+        "author": commit.author,
+        "time": commit.time.isoformat(),
+        "tier": commit.tier,
+        "meta": dict(commit.meta),
+        "state": "present",  # what castore drops is whole commits; there is no retention yet that drops states
+        "raw_bytes": commit.stats.total.raw_bytes,
+        "stored_bytes": commit.stats.total.stored_bytes,
+    }
+
+
+def component_record(stats: ComponentStats) -> dict[str, int]:
+    """What one part of a state took."""
+    return {
+        "raw_bytes": stats.raw_bytes,
+        "new_raw_bytes": stats.new_raw_bytes,
+        "stored_bytes": stats.stored_bytes,
+        "delta_bytes": stats.delta_bytes,
+        "tensors": stats.tensors,
+    }
+
+
+def components_record(components: Mapping[str, ComponentStats]) -> dict[str, dict[str, int]]:
+    """Parts of a state by name."""
+    return {name: component_record(stats) for name, stats in components.items()}
+
+
+def commit_stats_record(stats: CommitStats) -> dict[str, Any]:
+    """What one commit took."""
+    return {"total": component_record(stats.total), "components": components_record(stats.components)}
+
+
+def store_stats_record(stats: StoreStats) -> dict[str, Any]:
+    """What the store holds."""
+    return {
+        "commits": stats.commits,
+        "chunks": stats.chunks,
+        "packs": stats.packs,
+        "raw_bytes": stats.raw_bytes,
+        "unique_bytes": stats.unique_bytes,
+        "stored_bytes": stats.stored_bytes,
+        "standalone_bytes": stats.standalone_bytes,
+        "delta_bytes": stats.delta_bytes,
+        "object_bytes": stats.object_bytes,
+        "codecs": dict(stats.codecs),
+        "components": components_record(stats.components),
+    }
+
+
+def change_record(change: TensorChange) -> dict[str, Any]:
+    """One path of a diff."""
+    return {
+        "path": change.path,
+        "change": change.change,
+        "old": change.old,
+        "new": change.new,
+        "relative_l2": change.relative_l2,
+        "max_abs": change.max_abs,
+    }
+
+
+def diff_record(diff: Diff, show_unchanged: bool) -> dict[str, Any]:
+    """A diff, without the unchanged paths unless they are asked for."""
+    return {
+        "old": diff.old,
+        "new": diff.new,
+        "counts": dict(diff.counts),
+        "tensors": [change_record(c) for c in diff.tensors if show_unchanged or c.change != "unchanged"],
+        "values": [change_record(c) for c in diff.values if show_unchanged or c.change != "unchanged"],
+    }
+
+
+def gc_record(report: GcReport) -> dict[str, Any]:
+    """What gc removed, or would."""
+    return {
+        "dry_run": report.dry_run,
+        "live_chunks": report.live_chunks,
+        "removed_chunks": report.removed_chunks,
+        "freed_bytes": report.freed_bytes,
+        "removed_packs": report.removed_packs,
+        "rewritten_packs": report.rewritten_packs,
+        "rebased_chunks": report.rebased_chunks,
+        "expired_reflog_entries": report.expired_reflog_entries,
+        "abandoned_files": report.abandoned_files,
+        "unreachable": [
+            {"commit": gone.commit, "reason": gone.reason, "step": gone.step, "message": gone.message}
+            for gone in report.unreachable
+        ],
+    }
+
+
+def fsck_record(report: FsckReport) -> dict[str, Any]:
+    """What fsck found."""
+    return {
+        "ok": report.ok,
+        "packs": report.packs,
+        "records": report.records,
+        "commits": report.commits,
+        "read_bytes": report.read_bytes,
+        "errors": [
+            {
+                "problem": error.problem,
+                "pack": error.pack,
+                "record": error.record,
+                "commits": list(error.commits),
+                "paths": list(error.paths),
+            }
+            for error in report.errors
+        ],
+        "repaired": list(report.repaired),
+    }

@@ -1,0 +1,44 @@
+"""The table of commands. A command is one file in `commands/` and one line here.
+
+The texts stand here, so that `castore --help` imports no command, and running one imports no other.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "init": "Create an empty store.",
+    "commit": "Commit files or directories.",
+    "log": "List commits, newest first.",
+    "show": "Show one commit: metrics, sizes, environment, tensors.",
+    "diff": "Compare two commits, tensor by tensor.",
+    "checkout": "Write the state of a commit to files.",
+    "branch": "List, create, move or delete branches.",
+    "switch": "Make another branch the current one.",
+    "tag": "List, create or delete tags.",
+    "reflog": "Show what a ref pointed to before; expire old entries.",
+    "stats": "Show what the store holds, and what that takes.",
+    "gc": "Remove what no ref or reflog leads to.",
+    "fsck": "Check checksums, links and bases; repair.",
+}
+
+
+class CommandGroup(click.Group):
+    """The top-level command: imports the module of a command only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"castore.cli.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))

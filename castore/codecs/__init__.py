@@ -1,0 +1,40 @@
+"""Bytes (and base bytes) <-> record payload. One codec is one module and one line of the table below.
+
+Modules are loaded on first use: reading history needs `raw` and `zstd`, which load neither NumPy nor Numba.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from castore.codecs.base import Buffer, Codec
+from castore.errors import CorruptError
+
+__all__ = ["PLANES", "RAW", "SUB_PLANES", "XOR_PLANES", "ZSTD", "Buffer", "Codec", "by_id", "known_ids"]
+
+RAW, ZSTD, PLANES, XOR_PLANES, SUB_PLANES = range(5)
+
+_MODULES = {  # id in footers, for ever -> module with a `CODEC`
+    RAW: "castore.codecs.raw",
+    ZSTD: "castore.codecs.zstd",
+    PLANES: "castore.codecs.planes",
+    XOR_PLANES: "castore.codecs.xor_planes",
+    SUB_PLANES: "castore.codecs.sub_planes",
+}
+
+
+@cache
+def by_id(codec_id: int) -> Codec:
+    """The codec of a footer's byte. Raises CorruptError for one this version does not know."""
+    try:
+        module = import_module(_MODULES[codec_id])
+    except KeyError:
+        raise CorruptError(f"unknown codec {codec_id}: the store is damaged, or a newer castore wrote it") from None
+    codec: Codec = module.CODEC
+    return codec
+
+
+def known_ids() -> tuple[int, ...]:
+    """The ids of all codecs, ascending."""
+    return tuple(_MODULES)

@@ -1,0 +1,34 @@
+"""What a codec is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from castore.dtypes import DType
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Codec(Protocol):
+    """Turns the raw bytes of one chunk into a record's payload and back; exact for every bit pattern.
+
+    id: the byte in footers; never reused. name: as in `stats`.
+    is_delta: the payload is a difference to a base of the same length and dtype.
+    Implementations keep no state between calls that a caller could see, and may be called from many threads.
+    """
+
+    id: int
+    name: str
+    is_delta: bool
+
+    def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
+        """The payload of `raw`. `base` is given exactly when `is_delta`, with as many bytes as `raw`."""
+        ...
+
+    def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
+        """Write the raw bytes into `out`, a writable memoryview ("B") of exactly the raw length.
+
+        For a delta codec `out` holds the base's bytes on entry and is updated in place. Raises CorruptError for a
+        payload that is not one: truncated, overlong, inconsistent. `out` is then undefined.
+        """
+        ...

@@ -1,0 +1,112 @@
+"""castore.toml: what a store is, written once when it is made, and read at each open."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from castore import _fs, limits
+from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreError
+
+FORMAT_VERSION = 1
+FEATURES: frozenset[str] = frozenset()  # required features that this version understands
+NAME = "castore.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A store's settings.
+
+    hash: names chunks and objects, fixed for ever. chunk_elements: elements of a chunk. max_depth: deltas between a
+    record and a standalone one, at most. reflog_expire_days: how long gc keeps what only a reflog leads to.
+    """
+
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    hash: str = "xxh3-128"
+    chunk_elements: int = 256 << 10
+    max_depth: int = 4
+    reflog_expire_days: int = 30
+
+
+def write(config: Config, root: Path) -> None:
+    """Write castore.toml into a new store."""
+    import tomli_w
+
+    _fs.replace(
+        root / NAME,
+        tomli_w.dumps(
+            {
+                "format_version": FORMAT_VERSION,
+                "required_features": sorted(FEATURES),
+                "uuid": config.uuid,
+                "hash": config.hash,
+                "chunk_elements": config.chunk_elements,
+                "delta": {"max_depth": config.max_depth},
+                "gc": {"reflog_expire_days": config.reflog_expire_days},
+            }
+        ).encode(),
+    )
+
+
+def read(root: Path) -> Config:
+    """Read castore.toml. Raises StoreNotFoundError, UnsupportedStoreError, CorruptError."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    path = root / NAME
+    try:
+        with _fs.storage_errors("read", path), path.open("rb") as file:
+            data = file.read(limits.MAX_CONFIG_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreNotFoundError(f"{root} is not a castore store; make one with `castore init`") from None
+    if len(data) > limits.MAX_CONFIG_BYTES:
+        raise CorruptError(f"{path} is larger than any configuration; restore it from a copy")
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CorruptError(f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy") from error
+    return _checked(table, path)
+
+
+def _checked(table: dict[str, Any], path: Path) -> Config:
+    version = table.get("format_version")
+    if type(version) is not int:
+        raise CorruptError(f"{path} names no format_version; restore the file from a copy")
+    if version > FORMAT_VERSION:
+        raise UnsupportedStoreError(
+            f"{path.parent} has store format {version}, this castore reads up to {FORMAT_VERSION}: upgrade castore"
+        )
+    unknown = [name for name in table.get("required_features", []) if name not in FEATURES]
+    if unknown:
+        raise UnsupportedStoreError(
+            f"{path.parent} needs the feature {str(unknown[0])!r}, which this castore does not know: upgrade castore"
+        )
+    default = Config()
+    delta, gc = table.get("delta", {}), table.get("gc", {})
+    config = Config(
+        uuid=_setting(table, "uuid", str, path, default.uuid),
+        hash=_setting(table, "hash", str, path, default.hash),
+        chunk_elements=_setting(table, "chunk_elements", int, path, default.chunk_elements),
+        max_depth=_setting(delta, "max_depth", int, path, default.max_depth),
+        reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
+    )
+    _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
+    _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)
+    _bounded("gc.reflog_expire_days", config.reflog_expire_days, 0, 36500, path)
+    return config
+
+
+def _setting(table: Any, name: str, kind: type, path: Path, default: Any) -> Any:
+    value = table.get(name, default) if isinstance(table, dict) else None
+    if type(value) is not kind:
+        raise CorruptError(f"{path}: {name} should be {kind.__name__}, not {value!r}; mend it")
+    return value
+
+
+def _bounded(name: str, value: int, low: int, high: int, path: Path) -> None:
+    if not low <= value <= high:
+        raise CorruptError(f"{path}: {name} = {value} is outside {low} to {high}; mend it")

@@ -1,0 +1,39 @@
+"""Says so before a kernel is compiled for the first time on a machine.
+
+Numba keeps compiled kernels in its disk cache; what is loaded from there is not announced.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+Listener = Callable[[str], None]
+
+on_compile: Listener | None = None
+"""Called with one line of text before each compilation, from the thread that compiles; set it at the program's rim."""
+
+_lock = threading.Lock()
+
+
+def compile_kernel(dispatcher: Any, signature: tuple[Any, ...]) -> None:
+    """Compile `dispatcher` for `signature`, or load it from the cache, and let it be compiled for nothing else."""
+    from numba.core import event
+
+    # One at a time: two threads that need a kernel at once would both pay for it.
+    with _lock:
+        if signature in dispatcher.overloads:
+            return
+        name = f"{dispatcher.py_func.__name__} for {signature[0].dtype.bitwidth} bits"
+
+        class Announce(event.Listener):
+            def on_start(self, started: Any) -> None:
+                if on_compile is not None and started.data["dispatcher"] is dispatcher:
+                    on_compile(f"compiling kernel {name} (once per machine)")
+
+            def on_end(self, ended: Any) -> None:
+                pass
+
+        with event.install_listener("numba:compile", Announce()):
+            dispatcher.compile(signature)

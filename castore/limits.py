@@ -1,0 +1,46 @@
+"""Every bound in one place.
+
+A length, count or depth that comes from a disk or a network is checked against these before anything is
+allocated for it, so that a damaged or hostile store costs an error and not the machine's memory.
+"""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+
+# Chunks and records
+MAX_CHUNK_BYTES = 16 * MIB  # 1 Mi elements of complex128
+MAX_CHUNK_ELEMENTS = 1 << 20
+MIN_CHUNK_ELEMENTS = 1 << 10
+MAX_OBJECT_BYTES = 64 * MIB  # one tree node or commit; trees fan out at a few KiB
+MAX_PAYLOAD_BYTES = MAX_OBJECT_BYTES + MIB  # no codec may expand a record by more than this
+MAX_DEPTH = 64  # deltas between a record and a standalone one, whatever the store's setting
+
+# Packs
+PACK_TARGET_BYTES = 512 * MIB  # a commit starts another pack beyond this
+MAX_PACK_BYTES = 1 << 40
+MAX_PACK_RECORDS = 1 << 24
+MAX_PACK_ID_BYTES = 32
+
+# Trees and commits
+MAX_TREE_NESTING = 200  # dicts in dicts; also what keeps recursion off the C stack
+MAX_CHUNKS_PER_TENSOR = 1 << 26
+MAX_TENSOR_DIMS = 64
+MAX_MESSAGE_BYTES = MIB
+MAX_PARENTS = 64
+
+# Refs and reflogs
+MAX_REF_NAME_BYTES = 255
+MAX_REFLOG_LINE_BYTES = 16 * 1024
+MAX_CONFIG_BYTES = MIB
+
+# Containers of files that we read but did not write
+MAX_PICKLE_BYTES = 64 * MIB
+MAX_PICKLE_OBJECTS = 4_000_000
+MAX_ZIP_ENTRIES = 1 << 20
+MAX_SAFETENSORS_HEADER_BYTES = 100 * MIB  # the library's own bound
+
+# Time and memory
+LOCK_TIMEOUT_S = 120.0  # nobody waits longer for the store's lock
+BATCH_BYTES = 4 * MIB  # raw bytes that one encode or decode task works on
+INDEX_MAP_BYTES = 1 << 32  # LMDB's first map: address space only; it doubles when full

@@ -1,0 +1,110 @@
+"""Branches, tags and reflogs: what `Store` offers on top of refs, each change under the store's lock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from castore.errors import RefExistsError, RevisionError, UsageError
+from castore.history.names import check_name
+from castore.history.reflog import Change, ReflogEntry
+from castore.history.walk import ancestors
+from castore.repo import Repository
+
+
+def switch(repo: Repository, branch: str, change: Change) -> None:
+    """Let HEAD follow another branch."""
+    with repo.lock.held():
+        if repo.refs.branch(branch) is None and repo.refs.head().branch != branch:
+            raise _no("branch", branch, repo.refs.branches())
+        repo.refs.set_head(change, branch=branch)
+
+
+def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -> str:
+    """Make a branch, or move it with `force`."""
+    check_name(name)
+    commit = repo.resolve(rev)
+    with repo.lock.held():
+        repo.commit(commit)  # gc may have been faster than we: a ref to nothing must not be made
+        present = repo.refs.branch(name)
+        if present is not None and not force:
+            raise RefExistsError(f"branch {name!r} exists already, at {present}; move it with force (-f), or choose another name")
+        repo.refs.update_branch(name, commit, present, change)
+    return commit
+
+
+def delete_branch(repo: Repository, name: str, force: bool) -> str:
+    """Delete a branch that HEAD does not follow; one with commits of its own only with `force`."""
+    check_name(name)
+    with repo.lock.held():
+        present = repo.refs.branch(name)
+        if present is None:
+            raise _no("branch", name, repo.refs.branches())
+        if repo.refs.head().branch == name:
+            raise UsageError(f"HEAD follows branch {name!r}; `castore switch` to another one first")
+        if not force and not _is_kept(repo, name, present):
+            raise UsageError(
+                f"branch {name!r} has commits that no other branch or tag leads to; delete it with -D if you mean it"
+            )
+        repo.refs.delete_branch(name, present)
+    return present
+
+
+def _is_kept(repo: Repository, name: str, commit: str) -> bool:
+    others = [tip for other, tip in repo.refs.branches().items() if other != name]
+    tips = [*others, *repo.refs.tags().values()]
+    return any(found.id == commit for found in ancestors(tips, repo))
+
+
+def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
+    """Tag a commit, or move the tag with `force`."""
+    check_name(name)
+    commit = repo.resolve(rev)
+    with repo.lock.held():
+        repo.commit(commit)
+        present = repo.refs.tag(name)
+        if present is not None and not force:
+            raise RefExistsError(f"tag {name!r} exists already, at {present}; move it with force (-f), or choose another name")
+        if present is not None:
+            repo.refs.move_tag(name, commit, present)
+        else:
+            repo.refs.create_tag(name, commit)
+    return commit
+
+
+def delete_tag(repo: Repository, name: str) -> str:
+    """Delete a tag."""
+    check_name(name)
+    with repo.lock.held():
+        present = repo.refs.tag(name)
+        if present is None:
+            raise _no("tag", name, repo.refs.tags())
+        repo.refs.delete_tag(name, present)
+    return present
+
+
+def reflog(repo: Repository, ref: str) -> list[ReflogEntry]:
+    """The entries of HEAD's or a branch's log, newest first."""
+    full = _log_ref(ref)
+    if full != "HEAD" and full not in repo.refs.reflog.refs() and repo.refs.branch(full[len("refs/heads/") :]) is None:
+        raise _no("branch", ref, repo.refs.branches())
+    return repo.refs.reflog.read(full)[::-1]
+
+
+def expire_reflog(repo: Repository, ref: str | None, before: datetime) -> int:
+    """Drop old entries of one log, or of all."""
+    with repo.lock.held():
+        refs = repo.refs.reflog.refs() if ref is None else [_log_ref(ref)]
+        return sum(repo.refs.reflog.expire(one, before) for one in refs)
+
+
+def _log_ref(ref: str) -> str:
+    if ref in ("HEAD", "@"):
+        return "HEAD"
+    name = ref.removeprefix("refs/heads/").removeprefix("heads/")
+    check_name(name)
+    return f"refs/heads/{name}"
+
+
+def _no(kind: str, name: str, known: dict[str, str]) -> RevisionError:
+    names = ", ".join(list(known)[:10]) or "none"
+    return RevisionError(f"there is no {kind} {name!r}; there are: {names}")

@@ -1,0 +1,146 @@
+"""From sources of bytes to chunks in a session: cut, matched with the parent's chunks, stored over all threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from castore import dtypes
+from castore.chunks.session import Put, Stored, WriteSession
+from castore.dtypes import DType
+from castore.limits import MIB
+from castore.objects import nodes
+from castore.objects.commit import ComponentStats
+from castore.repo import Repository
+
+_BATCH_BYTES = MIB
+_BATCH_CHUNKS = 128
+
+
+class Source(Protocol):
+    """The bytes of one tensor-to-be of a tree.
+
+    path: where it lies. in_file: how many parts of the path name a file, 0 for a state. entry: its node, whose `chunks`
+    are set here. cuts: (offset, length) of each chunk, in bytes.
+    """
+
+    @property
+    def path(self) -> nodes.Path: ...
+    @property
+    def in_file(self) -> int: ...
+    @property
+    def entry(self) -> nodes.Tensor: ...
+    @property
+    def nbytes(self) -> int: ...
+    def cuts(self, chunk_elements: int) -> Iterator[tuple[int, int]]: ...
+    def read(self, offset: int, length: int) -> memoryview: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    source: Source
+    dtype: DType
+    offset: int
+    length: int
+    base: bytes
+
+
+class Bases:
+    """The parent's tensors: where a new tensor of the same path, dtype and shape finds the base of its deltas.
+
+    A file rarely keeps its name (step100.pt, step200.pt), and a state may come once as a file and once from Python;
+    so a path is also looked up without the names of files, where that is not ambiguous.
+    """
+
+    def __init__(self, root: nodes.Node | None) -> None:
+        self._exact: dict[nodes.Path, nodes.Tensor] = {}
+        self._inside: dict[nodes.Path, nodes.Tensor | None] = {}
+        if root is None:
+            return
+        self._exact.update(nodes.tensors(root))
+        for depth, path, data in _in_files(root):
+            inside = path[depth:]
+            self._inside[inside] = None if inside in self._inside else data
+
+    def chunks(self, path: nodes.Path, in_file: int, entry: nodes.Tensor) -> bytes:
+        """The chunk ids to take bases from, b"" for none. in_file: how many parts of the path are names of files."""
+        inside = path[in_file:]
+        candidates = [self._exact.get(path)]
+        if inside:  # () is a file's plain bytes: only the file of the same name is worth a look
+            candidates += [self._inside.get(inside), self._exact.get(inside) if in_file else None]
+        for found in candidates:
+            if found is not None and (found.dtype, found.shape) == (entry.dtype, entry.shape):
+                return found.chunks
+        return b""
+
+
+def _in_files(node: nodes.Node, path: nodes.Path = ()) -> Iterator[tuple[int, nodes.Path, nodes.Tensor]]:
+    """Every tensor in a file: how many parts of its path name the file, its path, itself."""
+    if isinstance(node, nodes.Directory):
+        for name, entry in node.entries.items():
+            yield from _in_files(entry, (*path, name))
+    elif isinstance(node, nodes.File):
+        for inside, data in node.segments:
+            if inside:
+                yield len(path), (*path, *inside), data
+
+
+def store_sources(
+    repo: Repository, session: WriteSession, sources: Sequence[Source], bases: Bases
+) -> dict[str, ComponentStats]:
+    """Store every source's chunks and set the entries' chunk ids. Returns what each top-level part took."""
+    chunk_ids: dict[int, bytearray] = {id(source.entry): bytearray() for source in sources}
+    totals: dict[str, list[int]] = {}
+    for source in sources:
+        component = totals.setdefault(_component(source.path), [0, 0, 0, 0, 0])
+        component[0] += source.nbytes
+        component[4] += 1
+
+    def work(batch: list[_Task]) -> list[tuple[_Task, Stored]]:
+        puts = [Put(task.source.read(task.offset, task.length), task.dtype, task.base) for task in batch]
+        return list(zip(batch, session.put_chunks(puts), strict=True))
+
+    tasks = _batches(_tasks(sources, bases, repo.config.chunk_elements, repo.hash.size))
+    repo.progress.start("Storing", sum(source.nbytes for source in sources), "bytes")
+    for results in repo.chunks.pool.map(work, tasks):
+        for task, stored in results:
+            chunk_ids[id(task.source.entry)] += stored.id
+            if stored.added_bytes:
+                component = totals[_component(task.source.path)]
+                component[1] += task.length
+                component[2] += stored.added_bytes
+                component[3] += stored.added_bytes if stored.is_delta else 0
+        repo.progress.advance(sum(task.length for task, _ in results))
+    repo.progress.finish()
+    for source in sources:
+        source.entry.chunks = bytes(chunk_ids[id(source.entry)])
+    return {name: ComponentStats(*numbers) for name, numbers in totals.items()}
+
+
+def _component(path: nodes.Path) -> str:
+    return path[0] if path else "state"
+
+
+def _tasks(
+    sources: Sequence[Source], bases: Bases, chunk_elements: int, id_size: int
+) -> Iterator[_Task]:
+    for source in sources:
+        entry = source.entry
+        dtype = dtypes.by_name(entry.dtype)
+        ids = bases.chunks(source.path, source.in_file, entry)
+        for number, (offset, length) in enumerate(source.cuts(chunk_elements)):
+            yield _Task(source, dtype, offset, length, ids[number * id_size : (number + 1) * id_size])
+
+
+def _batches(tasks: Iterator[_Task]) -> Iterator[list[_Task]]:
+    batch: list[_Task] = []
+    size = 0
+    for task in tasks:
+        if batch and (size + task.length > _BATCH_BYTES or len(batch) == _BATCH_CHUNKS):
+            yield batch
+            batch, size = [], 0
+        batch.append(task)
+        size += task.length
+    if batch:
+        yield batch

@@ -1,0 +1,117 @@
+"""Load: a tree's tensors decoded into fresh or existing memory, and made into the state that was committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from castore.errors import StateError
+from castore.objects import nodes
+from castore.operations.fetch import SegmentReader, fill, raw_bytes
+from castore.operations.select import choose_files, patterns, pick, select
+from castore.repo import Repository
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: torch.device | str | None) -> Any:
+    """The state of a commit, every chunk verified; of a commit of files, what each of them holds by name.
+
+    Raises RevisionError, StateError (`only` fits nothing; a file that torch cannot load), CorruptError, MissingError.
+    """
+    root = repo.tree(repo.commit(repo.resolve(rev)))
+    if not isinstance(root, nodes.Directory):
+        return _state(repo, select(root, patterns(only)), device)
+    return _files(repo, root, patterns(only), device)
+
+
+def load_into(repo: Repository, rev: str, state: Any) -> None:
+    """Load a commit into an existing state, in place. Raises StateError, before anything is written, if it does not fit."""
+    from castore.state.live import fill_in_place
+
+    root = repo.tree(repo.commit(repo.resolve(rev)))
+    if isinstance(root, nodes.Directory):
+        raise StateError(f"{rev} is a commit of files; load it and copy what you need, or check it out")
+    target = fill_in_place(root, state)
+    sinks = target.sinks()
+    fill(repo, sinks, _paths(root, sinks))
+    target.finish()
+
+
+def _state(repo: Repository, root: nodes.Node, device: torch.device | str | None) -> Any:
+    from castore.state.live import Builder
+
+    builder = Builder(root, device)
+    sinks = builder.sinks()
+    fill(repo, sinks, _paths(root, sinks))
+    return builder.build()
+
+
+def _paths(root: nodes.Node, sinks: Sequence[tuple[nodes.Tensor, memoryview]]) -> list[nodes.Path]:
+    by_entry = {id(entry): path for path, entry in nodes.tensors(root)}
+    return [by_entry.get(id(entry), ()) for entry, _ in sinks]
+
+
+def _files(
+    repo: Repository, root: nodes.Directory, only: tuple[str, ...] | None, device: torch.device | str | None
+) -> Any:
+    """For a commit of one file its state; for several a dict of what each chosen one holds, by relative name."""
+    files = dict(walk_files(root))
+    chosen = choose_files(files, only)
+    loaded = {name: load_file(repo, files[name], inside, device) for name, inside in chosen.items()}
+    return next(iter(loaded.values())) if len(files) == 1 else loaded
+
+
+def load_file(
+    repo: Repository, node: nodes.File, only: Sequence[str] | None, device: torch.device | str | None
+) -> Any:
+    """What one file holds: the state of a .pt or .safetensors (the part that `only` selects), else its bytes."""
+    reader = FileReader(repo)
+    if node.format == "plain":
+        return b"".join(reader.read(entry, 0, raw_bytes(entry)) for _, entry in node.segments)
+    from castore.state.files.reader import SegmentFile, load_pt, load_safetensors
+
+    if node.format == "safetensors":
+        state: Any = load_safetensors(node, reader.read)
+    else:
+        state = load_pt(SegmentFile(node, reader.read))
+    state = state if only is None else pick(state, only)
+    return state if device is None else _moved(state, device)
+
+
+def _moved(state: Any, device: torch.device | str) -> Any:
+    """A loaded state with its tensors on a device, through the same nodes as any other state."""
+    from castore.state.live import Builder, flatten
+
+    flat = flatten(state)
+    builder = Builder(flat.root, device)
+    for source, (_, memory) in zip(flat.sources, builder.sinks(), strict=True):
+        memory[:] = source.span(0, source.numel)
+    return builder.build()
+
+
+def walk_files(root: nodes.Directory, above: str = "") -> list[tuple[str, nodes.File]]:
+    """Every file below a directory, by its path with slashes."""
+    found: list[tuple[str, nodes.File]] = []
+    for name, entry in root.entries.items():
+        if isinstance(entry, nodes.File):
+            found.append((above + name, entry))
+        else:
+            found.extend(walk_files(entry, f"{above}{name}/"))
+    return found
+
+
+class FileReader:
+    """Random access to the segments of one file."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._readers: dict[int, SegmentReader] = {}
+
+    def read(self, entry: nodes.Tensor, offset: int, length: int) -> bytes:
+        """`length` bytes of a segment from `offset`."""
+        reader = self._readers.get(id(entry))
+        if reader is None:
+            reader = self._readers[id(entry)] = SegmentReader(self._repo, entry)
+        return reader.read(offset, length)

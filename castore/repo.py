@@ -1,0 +1,98 @@
+"""An open store: its rooms, wired together. What operations and maintenance work on; `Store` is the door to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from castore import _fs, config, limits
+from castore.chunks import hashing, pack
+from castore.chunks.store import ChunkStore
+from castore.errors import StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.history.revision import resolve
+from castore.history.refs import Refs
+from castore.objects import codec, nodes
+from castore.objects.commit import Commit
+from castore.objects.read_tree import TreeReader
+from castore.progress import Progress, Silent
+
+NAME = ".castore"
+
+
+class Repository:
+    """path: the `.castore` directory. Raises StoreNotFoundError, UnsupportedStoreError, CorruptError."""
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self.path = path
+        self.config = config.read(path)
+        kind = _fs.network_file_system(path)
+        if kind is not None:
+            raise UnsupportedStoreError(f"{path} lies on a network file system ({kind}); keep the store on a local disk")
+        self.progress: Progress = progress or Silent()
+        self.hash = hashing.by_name(self.config.hash)
+        self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
+        self.refs = Refs(path, 2 * self.hash.size, self.lock)
+        self.chunks = ChunkStore(path, self.hash, self.config.max_depth, self.lock, self.progress)
+
+    def commit(self, commit_id: str) -> Commit:
+        """The commit of a full id in hex. Raises MissingError, CorruptError."""
+        return codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+
+    def commits_with_prefix(self, prefix: str) -> list[str]:
+        """Full ids of up to 16 commits whose id starts with `prefix`."""
+        return self.chunks.commits_with_prefix(prefix, 16)
+
+    def resolve(self, rev: str) -> str:
+        """The full id of the commit that a revision names. Raises RevisionError, AmbiguousRevisionError."""
+        return resolve(rev, self.refs, self, self.refs.reflog)
+
+    def tree_reader(self) -> TreeReader:
+        return TreeReader(self.chunks.object, self.hash.size)
+
+    def tree(self, commit: Commit) -> nodes.Node:
+        """The tree of a commit, whole: what is in it, without its data."""
+        return self.tree_reader().read(bytes.fromhex(commit.tree))
+
+    def close(self) -> None:
+        self.chunks.close()
+
+
+def create(path: Path, hash_name: str = "xxh3-128") -> None:
+    """Make an empty store at `path`, private to its owner. Raises StoreExistsError, StorageError."""
+    hash_ = hashing.by_name(hash_name)
+    kind = _fs.network_file_system(path.parent)
+    if kind is not None:
+        raise UnsupportedStoreError(f"{path} would lie on a network file system ({kind}); choose a local disk")
+    if (path / config.NAME).exists():
+        raise StoreExistsError(f"{path} is a castore store already; open it, or choose another directory")
+    _make_parents(path.parent)
+    _fs.make_dir(path)
+    for name in ("packs", "incoming"):
+        _fs.make_dir(path / name)
+    Refs(path, 2 * hash_.size, _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)).initialise()
+    config.write(config.Config(hash=hash_name), path)  # last: with it the store is one
+
+
+def _make_parents(path: Path) -> None:
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    _fs.make_dirs(path, existing)
+
+
+def locate(path: Path) -> Path:
+    """The store that `path` names: itself, or the `.castore` in it. Raises StoreNotFoundError."""
+    for candidate in (path, path / NAME):
+        if (candidate / config.NAME).is_file():
+            return candidate
+    hint = f"make one with `castore init {path}`" if not path.is_file() else "that is a file"
+    raise StoreNotFoundError(f"{path} is not a castore store and has none in it; {hint}")
+
+
+def discover(start: Path) -> Path:
+    """The nearest `.castore` in `start` or above it. Raises StoreNotFoundError."""
+    start = start.resolve()
+    for directory in (start, *start.parents):
+        if (directory / NAME / config.NAME).is_file():
+            return directory / NAME
+    raise StoreNotFoundError(f"no castore store in {start} or above it; make one with `castore init`, or name one with -C")
+

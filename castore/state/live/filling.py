@@ -1,0 +1,292 @@
+"""Nodes -> a state that exists: tensors are written where they lie, plain values replaced, objects given their state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from castore.errors import StateError
+from castore.objects import nodes
+from castore.objects.nodes import Compound, Map, Node, Path, Sequence, Shared, View, key_text
+from castore.state.live.allocation import allocate, finished, look, writable
+from castore.state.live.building import Builder, Sink, made_key, set_attribute
+from castore.state.live.elements import numpy_dtype, swapped, torch_dtype
+from castore.state.live.quiet import no_collection
+from castore.state.live.refusals import shown
+from castore.state.live.sources import array_bytes, tensor_bytes
+
+Finish = Callable[[], Any]  # gives the value that belongs at a place, once all sinks are filled
+
+_SHOWN = 10
+
+
+def fill_in_place(root: Node, state: Any) -> InPlace:
+    """Prepare to load `root` into `state`: a dict, list, tensor, array or an object with load_state_dict.
+
+    Tensors must agree in path, shape and dtype; a dict or list without tensors is replaced as a whole; an object with
+    `state_dict` and `load_state_dict` (module, optimizer, scheduler) is given its part when all is read.
+    Raises StateError that lists what does not fit. Nothing is written until a sink is.
+    """
+    return InPlace(root, state)
+
+
+class InPlace:
+    """`sinks()` are filled by the caller, then `finish()` is called once."""
+
+    def __init__(self, root: Node, state: Any) -> None:
+        self._problems: list[str] = []
+        self._sinks: list[Sink] = []
+        self._bases: dict[int, torch.Tensor] = {}
+        self._state = state
+        with torch.no_grad(), no_collection():
+            self._finish = self._plan(root, state, ())
+        if type(state) in (tuple, frozenset) or not _is_target(state):
+            self._problems.append(f"a {type(state).__name__} cannot be loaded into: give a dict, a list or tensors")
+        if self._problems:
+            shown_problems = "; ".join(self._problems[:_SHOWN])
+            more = len(self._problems) - _SHOWN
+            raise StateError(f"the state does not fit: {shown_problems}" + (f"; and {more} more" if more > 0 else ""))
+
+    def sinks(self) -> list[Sink]:
+        """(entry, the bytes to write) of every tensor: the state's own memory, or a temporary where that is not contiguous on the CPU."""
+        return list(self._sinks)
+
+    def finish(self) -> None:
+        """Copy temporaries to where they belong, replace plain values, call load_state_dict."""
+        with torch.no_grad():
+            self._finish()
+
+    def _plan(self, node: Node, current: Any, path: Path) -> Finish:
+        if isinstance(current, torch.Tensor) and isinstance(node, nodes.Tensor | Shared | View):
+            return self._tensor(node, current, path)
+        if isinstance(current, np.ndarray) and isinstance(node, nodes.Tensor):
+            return self._array(node, current, path)
+        if _loads(current):
+            return self._object(node, current, path)
+        if isinstance(node, Map) and isinstance(current, dict) and (_holds_target(current) or _holds_tensor(node)):
+            return self._dict(node, current, path)
+        if (
+            isinstance(node, Sequence)
+            and isinstance(current, list | tuple)
+            and (_holds_target(current) or _holds_tensor(node))
+        ):
+            return self._list(node, current, path)
+        if _holds_target(current):
+            return self._problem(path, f"the commit has {_called(node)} where the state has a {type(current).__name__}")
+        return self._replacement(node, current)
+
+    def _problem(self, path: Path, text: str) -> Finish:
+        self._problems.append(f"{shown(path)}: {text}")
+        return lambda: None
+
+    # Tensors and arrays
+
+    def _tensor(self, node: nodes.Tensor | Shared | View, current: torch.Tensor, path: Path) -> Finish:
+        entry = node.view if isinstance(node, Shared) else node
+        if tuple(current.shape) != entry.shape or current.dtype != torch_dtype(entry.dtype):
+            theirs, ours = f"{entry.dtype}{list(entry.shape)}", f"{str(current.dtype)[6:]}{list(current.shape)}"
+            if isinstance(node, Shared):
+                self._base(node, None, path)
+            return self._problem(path, f"the commit has {theirs}, the state {ours}")
+        if current.layout is not torch.strided or any(
+            step == 0 and size > 1 for size, step in zip(current.shape, current.stride(), strict=True)
+        ):
+            return self._problem(path, "the state's tensor is sparse or overlaps itself: give it memory of its own")
+        if isinstance(node, nodes.Tensor):
+            if _writable_directly(current):
+                self._sinks.append((node, tensor_bytes(current)))
+                return lambda: current
+            memory = allocate(node, path)
+            self._sinks.append((node, writable(memory)))
+            return lambda: _copied(current, memory)
+        if isinstance(node, Shared):
+            self._base(node, current, path)
+        return self._from_base(node.view if isinstance(node, Shared) else node, current, path)
+
+    def _base(self, node: Shared, current: torch.Tensor | None, path: Path) -> None:
+        """Where shared memory is read to: the first tensor's own memory where that is exactly it, else a temporary."""
+        own = current is not None and _writable_directly(current) and node.view.offset == 0
+        if own and current is not None and node.data.dtype == node.view.dtype and node.data.shape == (current.numel(),):
+            contiguous = torch.empty(node.view.shape, device="meta").stride() == node.view.stride
+            if contiguous:
+                self._bases[node.number] = current.detach().reshape(-1)
+                self._sinks.append((node.data, tensor_bytes(current)))
+                return
+        memory = allocate(node.data, path)
+        assert isinstance(memory, torch.Tensor)
+        self._bases[node.number] = memory
+        self._sinks.append((node.data, writable(memory)))
+
+    def _from_base(self, view: View, current: torch.Tensor, path: Path) -> Finish:
+        if view.base not in self._bases:
+            return self._problem(path, f"looks into shared memory {view.base}, which the tree lacks")
+        source = look(view, self._bases[view.base], path)
+        if source.data_ptr() == current.data_ptr() and source.stride() == current.stride():
+            return lambda: current
+        return lambda: _copied(current, source)
+
+    def _array(self, entry: nodes.Tensor, current: np.ndarray[Any, Any], path: Path) -> Finish:
+        if entry.kind != "array":
+            return self._problem(path, f"the commit has {_called(entry)} where the state has a NumPy array")
+        dtype = numpy_dtype(entry.dtype, entry.numpy_dtype)
+        shape = entry.shape[:-1] if entry.dtype == "bytes" else entry.shape
+        if current.dtype != dtype or current.shape != shape:
+            theirs, ours = f"{dtype}{list(shape)}", f"{current.dtype}{list(current.shape)}"
+            return self._problem(path, f"the commit has {theirs}, the state {ours}")
+        if not current.flags.writeable:
+            return self._problem(path, "the state's array is read-only: give a writable one")
+        if current.flags.c_contiguous and not swapped(dtype):
+            self._sinks.append((entry, array_bytes(current)))
+            return lambda: current
+        memory = allocate(entry, path)
+        self._sinks.append((entry, writable(memory)))
+        return lambda: _copied(current, finished(entry, memory, None))
+
+    # Containers
+
+    def _dict(self, node: Map, current: dict[Any, Any], path: Path) -> Finish:
+        items: list[tuple[Any, Finish]] = []
+        attributes: list[tuple[Compound, Finish]] = []
+        found = set()
+        for key, item in node.items:
+            here = (*path, key_text(key))
+            if isinstance(key, Compound) and key.kind == "attribute":
+                if hasattr(current, "__dict__"):
+                    attributes.append((key, self._replacement(item, None)))
+                continue
+            name = made_key(key)
+            found.add(name)
+            if name not in current:
+                self._problem(here, "only the commit has it")
+                continue
+            items.append((name, self._plan(item, current[name], here)))
+        for name in current:
+            if name not in found:
+                self._problem((*path, str(name)), "only the state has it")
+        return lambda: _update(current, items, attributes)
+
+    def _list(self, node: Sequence, current: list[Any] | tuple[Any, ...], path: Path) -> Finish:
+        if len(node.items) != len(current):
+            return self._problem(path, f"the commit has {len(node.items)} items, the state {len(current)}")
+        items = [
+            self._plan(item, value, (*path, str(index)))
+            for index, (item, value) in enumerate(zip(node.items, current, strict=True))
+        ]
+        return lambda: _replace_items(current, items)
+
+    def _object(self, node: Node, current: Any, path: Path) -> Finish:
+        if isinstance(current, torch.nn.Module):
+            self._compare_module(node, current, path)
+        build = self._replacement(node, None)
+
+        def finish() -> Any:
+            try:
+                current.load_state_dict(build())
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise StateError(f"{shown(path)}: {type(current).__name__} refused its state: {error}") from error
+            return current
+
+        return finish
+
+    def _compare_module(self, node: Node, module: torch.nn.Module, path: Path) -> None:
+        """What load_state_dict(strict=True) would refuse, found before anything is written."""
+        if not isinstance(node, Map):
+            self._problem(path, f"the commit has {_called(node)} where the state has a module")
+            return
+        theirs = {str(key.value): item for key, item in node.items if isinstance(key, nodes.Value)}
+        ours = module.state_dict()
+        for name in [*(name for name in theirs if name not in ours), *(name for name in ours if name not in theirs)]:
+            self._problem((*path, name), "only the commit has it" if name in theirs else "only the state has it")
+        for name, item in theirs.items():
+            entry = item.view if isinstance(item, Shared) else item
+            current = ours.get(name)
+            if (
+                isinstance(entry, nodes.Tensor | View)
+                and isinstance(current, torch.Tensor)
+                and tuple(current.shape) != entry.shape
+            ):
+                self._problem((*path, name), f"the commit has {list(entry.shape)}, the state {list(current.shape)}")
+
+    # Values made anew
+
+    def _replacement(self, node: Node, current: Any) -> Finish:
+        """Build `node` from scratch; a dict or list that is there keeps its identity."""
+        builder = Builder(node, bases=self._bases)
+        self._sinks += builder.sinks()
+        is_dict = type(current) is dict and isinstance(node, Map) and node.kind == "dict"
+        is_list = type(current) is list and isinstance(node, Sequence) and node.kind == "list"
+        return (lambda: _refill(current, builder.build())) if is_dict or is_list else builder.build
+
+
+def _writable_directly(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+
+
+def _copied(current: Any, source: Any) -> Any:
+    if isinstance(current, torch.Tensor):
+        current.detach().copy_(source)
+    else:
+        np.copyto(current, source)
+    return current
+
+
+def _loads(value: Any) -> bool:
+    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
+
+
+def _is_target(value: Any) -> bool:
+    return isinstance(value, torch.Tensor | np.ndarray | dict | list) or _loads(value)
+
+
+def _holds_target(value: Any) -> bool:
+    """Whether there is anything in `value` to be loaded into rather than replaced."""
+    if isinstance(value, dict):
+        return any(_holds_target(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_target(item) for item in value)
+    return isinstance(value, torch.Tensor | np.ndarray) or _loads(value)
+
+
+def _holds_tensor(node: Node) -> bool:
+    if isinstance(node, Map):
+        return any(_holds_tensor(item) for _, item in node.items)
+    if isinstance(node, Sequence | Compound):
+        return any(_holds_tensor(item) for item in (node.items if isinstance(node, Sequence) else node.parts))
+    return isinstance(node, nodes.Tensor | Shared | View)
+
+
+def _called(node: Node) -> str:
+    if isinstance(node, nodes.Value):
+        return f"a {type(node.value).__name__}"
+    return f"a {getattr(node, 'kind', 'tensor')}"
+
+
+def _update(
+    current: dict[Any, Any], items: list[tuple[Any, Finish]], attributes: list[tuple[Compound, Finish]]
+) -> dict[Any, Any]:
+    for name, finish in items:
+        value = finish()
+        if value is not current[name]:
+            current[name] = value
+    for key, finish in attributes:
+        set_attribute(current, key, finish())
+    return current
+
+
+def _refill(current: Any, value: Any) -> Any:
+    """Give a dict or list new content, so that whoever else holds it sees that."""
+    current.clear()
+    (current.update if isinstance(current, dict) else current.extend)(value)
+    return current
+
+
+def _replace_items(current: list[Any] | tuple[Any, ...], items: list[Finish]) -> Any:
+    values = [finish() for finish in items]
+    if isinstance(current, list):
+        current[:] = values
+        return current
+    # A tuple stays the same object where all its items do.
+    return current if all(a is b for a, b in zip(current, values, strict=True)) else tuple(values)

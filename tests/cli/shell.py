@@ -1,0 +1,61 @@
+"""Runs castore as a user does: a process of its own, in a directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A directory to run castore in, without the user's own settings."""
+
+    directory: Path
+
+    def start(
+        self, *arguments: str | Path, program: Sequence[str] = ("-m", "castore"), **how: Any
+    ) -> subprocess.Popen[str]:
+        """Start castore, or another program of this Python, and return the process."""
+        settings = ("CASTORE_STORE", "CASTORE_DEBUG", "NO_COLOR", "COLUMNS")
+        environment = {name: value for name, value in os.environ.items() if name not in settings}
+        environment.update(how.pop("env", {}))
+        return subprocess.Popen(
+            [sys.executable, *program, *map(str, arguments)],
+            cwd=self.directory,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how},
+        )
+
+    def run(self, *arguments: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Run castore to its end, whatever its exit code."""
+        process = self.start(*arguments, **how)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def ok(self, *arguments: str | Path, **how: Any) -> str:
+        """Run castore, which must succeed; what it printed."""
+        done = self.run(*arguments, **how)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str | Path, **how: Any) -> Any:
+        """Run castore with --json; what it printed, parsed."""
+        return json.loads(self.ok(*arguments, "--json", **how))
+
+    def refused(self, code: int, *arguments: str | Path, **how: Any) -> str:
+        """Run castore, which must fail with `code` and one line on stderr, and print nothing else; that line."""
+        done = self.run(*arguments, **how)
+        assert done.returncode == code, done
+        assert done.stdout == ""
+        assert done.stderr.startswith("castore: ")
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.endswith("\n")
+        return done.stderr

@@ -1,0 +1,188 @@
+"""`--json` prints exactly the keys that docs/cli.md lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from tests.cli.shell import Shell
+
+MANUAL = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
+LISTED_KEYS = set(re.findall(r"`(\w+)`", MANUAL.split("## JSON")[1]))
+
+COMPONENT = {"raw_bytes", "new_raw_bytes", "stored_bytes", "delta_bytes", "tensors"}
+LOG = {
+    *("id", "parents", "tree", "branch", "refs", "step", "metrics", "message", "author", "time", "tier", "meta"),
+    *("state", "raw_bytes", "stored_bytes"),
+}
+CHANGE = {"path", "change", "old", "new", "relative_l2", "max_abs"}
+STATS = {
+    *("commits", "chunks", "packs", "raw_bytes", "unique_bytes", "stored_bytes", "standalone_bytes", "delta_bytes"),
+    *("object_bytes", "codecs", "components"),
+}
+GC = {
+    *("dry_run", "live_chunks", "removed_chunks", "freed_bytes", "removed_packs", "rewritten_packs", "rebased_chunks"),
+    *("expired_reflog_entries", "abandoned_files", "unreachable"),
+}
+FSCK = {"ok", "packs", "records", "commits", "read_bytes", "errors", "repaired"}
+
+
+def check(record: dict[str, object], keys: set[str]) -> None:
+    assert set(record) == keys
+    assert keys <= LISTED_KEYS
+
+
+def test_init(shell: Shell) -> None:
+    record = shell.json("init", "runs")
+    check(record, {"path", "hash"})
+    assert record["path"] == str(shell.directory / "runs" / ".castore")
+
+
+def test_commit(store: Shell, write_checkpoint: Callable[..., Path]) -> None:
+    record = store.json("commit", write_checkpoint())
+    check(record, {"id", "raw_bytes", "new_bytes", "seconds"})
+    assert record["raw_bytes"] == (store.directory / "model.pt").stat().st_size
+    assert 0 < record["new_bytes"] < 2 * record["raw_bytes"]
+    again = store.json("commit", "model.pt")
+    assert again["raw_bytes"] == record["raw_bytes"]
+    assert again["new_bytes"] < record["raw_bytes"] / 2
+
+
+def test_log(history: Shell) -> None:
+    commits = history.json("log")
+    for commit in commits:
+        check(commit, LOG)
+        assert commit["branch"] == "main"
+        assert commit["state"] == "present"
+        assert commit["meta"] == {"run": "a"}
+        assert datetime.fromisoformat(commit["time"]).utcoffset() is not None
+    assert [commit["step"] for commit in commits] == [3, 2, 1]
+    assert [commit["refs"] for commit in commits] == [["main"], ["v1.0"], []]
+    assert [commit["parents"] for commit in commits] == [[commits[1]["id"]], [commits[2]["id"]], []]
+    assert [commit["metrics"]["loss"] for commit in commits] == [1 / 3, 1 / 2, 1.0]
+
+
+def test_log_of_several_branches_says_which_each_commit_is_on(
+    history: Shell, write_checkpoint: Callable[..., Path]
+) -> None:
+    history.ok("branch", "exp1", "main~1")
+    history.ok("commit", write_checkpoint(seed=9), "--branch", "exp1", "-m", "aside")
+    branches = {commit["message"]: commit["branch"] for commit in history.json("log", "--all")}
+    assert branches == {"aside": "exp1", "commit 3": "main", "commit 2": "main", "commit 1": "main"}
+    assert {commit["branch"] for commit in history.json("log", "exp1~1")} == {"exp1"}
+    assert {commit["branch"] for commit in history.json("log", "v1.0")} == {None}
+
+
+def test_show(history: Shell) -> None:
+    record = history.json("show", "main", "--tensors")
+    check(record, LOG - {"branch"} | {"environment", "stats", "entries"})
+    check(record["stats"], {"total", "components"})
+    check(record["stats"]["total"], COMPONENT)
+    for component in record["stats"]["components"].values():
+        check(component, COMPONENT)
+    for entry in record["entries"]:
+        check(entry, {"path", "kind", "dtype", "shape", "raw_bytes", "value"})
+    assert any(entry["shape"] == [4096] and entry["dtype"] == "float32" for entry in record["entries"])
+    assert "entries" not in history.json("show", "main")
+
+
+def test_diff(history: Shell) -> None:
+    record = history.json("diff", "main~1", "main")
+    check(record, {"old", "new", "counts", "tensors", "values"})
+    for change in record["tensors"] + record["values"]:
+        check(change, CHANGE)
+        assert change["change"] != "unchanged"
+    changed = next(change for change in record["tensors"] if change["path"].endswith("weight"))
+    assert changed["old"] == changed["new"] == "float32[4096]"
+    assert 1 < changed["relative_l2"] < 2
+    everything = history.json("diff", "main~1", "main", "--all")
+    assert [c["change"] for c in everything["tensors"] if c["path"].endswith("bias")] == ["unchanged"]
+
+
+def test_checkout(history: Shell) -> None:
+    record = history.json("checkout", "main", "-o", "out")
+    check(record, {"files", "raw_bytes", "dropped", "seconds"})
+    assert [Path(path).name for path in record["files"]] == ["model.pt"]
+    assert record["raw_bytes"] == (history.directory / "out" / "model.pt").stat().st_size
+
+
+def test_branch_switch_and_tag(history: Shell) -> None:
+    for name, listed in (("branch", {"name", "commit", "current"}), ("tag", {"name", "commit"})):
+        check(history.json(name, "x1"), {"name", "commit", "deleted"})
+        for record in history.json(name):
+            check(record, listed)
+        assert history.json(name, "-d", "x1")["deleted"] is True
+    check(history.json("switch", "-c", "exp2"), {"branch", "commit"})
+    assert [record["name"] for record in history.json("branch") if record["current"]] == ["exp2"]
+
+
+def test_reflog(history: Shell) -> None:
+    entries = history.json("reflog", "main")
+    for entry in entries:
+        check(entry, {"ref", "index", "old", "new", "time", "author", "message"})
+    assert [entry["index"] for entry in entries] == [0, 1, 2]
+    assert [entry["new"] for entry in entries] == [commit["id"] for commit in history.json("log")]
+    assert entries[-1]["old"] is None
+    expired = history.json("reflog", "expire", "--expire=now", "--all")
+    check(expired, {"expired"})
+    assert expired["expired"] >= 3
+    assert history.json("reflog", "main") == []
+
+
+def test_stats(history: Shell) -> None:
+    record = history.json("stats")
+    check(record, STATS)
+    assert record["commits"] == 3
+    assert record["stored_bytes"] > 0
+    for component in record["components"].values():
+        check(component, COMPONENT)
+    commits = history.json("stats", "--commits")["per_commit"]
+    for commit in commits:
+        check(commit, COMPONENT | {"id", "step"})
+    assert [commit["step"] for commit in commits] == [3, 2, 1]
+    assert sum(commit["raw_bytes"] for commit in commits) == record["raw_bytes"]
+
+
+def test_gc(history: Shell, write_checkpoint: Callable[..., Path]) -> None:
+    history.ok("commit", write_checkpoint(seed=9, elements=1 << 18), "--branch", "exp1", "-m", "doomed")
+    history.ok("branch", "-D", "exp1")
+    history.ok("reflog", "expire", "--expire=now", "--all")
+    would = history.json("gc", "--dry-run")
+    check(would, GC)
+    for gone in would["unreachable"]:
+        check(gone, {"commit", "reason", "step", "message"})
+    assert [gone["message"] for gone in would["unreachable"]] == ["doomed"]
+    done = history.json("gc")
+    check(done, GC)
+    assert (would["dry_run"], done["dry_run"]) == (True, False)
+    assert done["removed_chunks"] == would["removed_chunks"] > 0
+    assert done["freed_bytes"] > 500_000
+    assert history.json("gc")["removed_chunks"] == 0
+    assert history.json("fsck", "--read-data")["ok"] is True
+
+
+def test_fsck(history: Shell) -> None:
+    record = history.json("fsck", "--read-data")
+    check(record, FSCK)
+    assert record["ok"] is True
+    assert record["errors"] == []
+    assert record["commits"] == 3
+    pack = max((history.directory / ".castore" / "packs").rglob("*.pack"), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    damaged = Shell(history.directory).run("fsck", "--read-data", "--json")
+    assert damaged.returncode == 9
+    found = json.loads(damaged.stdout)
+    assert found["ok"] is False
+    for error in found["errors"]:
+        check(error, {"problem", "pack", "record", "commits", "paths"})
+    known = {commit["id"] for commit in history.json("log")}
+    assert any(
+        error["pack"] in pack.name and error["record"] and set(error["commits"]) <= known for error in found["errors"]
+    )
+    assert any(error["commits"] for error in found["errors"])

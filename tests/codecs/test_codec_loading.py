@@ -1,0 +1,75 @@
+"""What codecs load, when they compile, and what they say. In fresh processes: imports and caches are global."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from castore import codecs
+from castore.errors import CorruptError
+
+HEAVY = "print(sorted({'numba', 'numpy', 'torch', 'llvmlite'} & set(sys.modules)))"
+COMMIT = """
+import sys
+from castore.codecs import choice
+from castore.dtypes import by_name
+from castore.kernels import compiling
+lines = []
+compiling.on_compile = lines.append
+raw = bytes(range(256)) * (int(sys.argv[1]) // 256)
+choice.choose(raw, by_name("float32"), raw[::-1])
+print(len(lines), len(set(lines)), "numba" in sys.modules)
+"""
+
+
+def run(code: str, cache: Path, *arguments: str) -> str:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_plain_codecs_load_neither_numpy_nor_numba(tmp_path: Path) -> None:
+    code = """
+import sys
+from castore import codecs
+from castore.codecs import choice
+from castore.dtypes import BYTES, by_name
+for raw in (b"a" * 100000, b"", b"abc"):
+    encoded = choice.choose(raw, BYTES, None)
+    codecs.by_id(encoded.codec_id).decode(encoded.payload, BYTES, memoryview(bytearray(len(raw))))
+choice.choose(bytes(400), by_name("float32"), bytes(400))
+"""
+    assert run(code + HEAVY, tmp_path) == "[]"
+
+
+def test_small_chunks_do_not_load_numba(tmp_path: Path) -> None:
+    assert run(COMMIT, tmp_path, "15360") == "0 0 False"
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_compilation_is_announced_once_and_a_cached_kernel_is_not(tmp_path: Path) -> None:
+    announced, distinct, _ = run(COMMIT, tmp_path, "65536").split()
+    assert announced == distinct
+    assert int(announced) > 0
+    assert run(COMMIT, tmp_path, "65536") == "0 0 True"
+
+
+def test_an_unknown_codec_is_refused_by_id() -> None:
+    with pytest.raises(CorruptError, match="unknown codec 200"):
+        codecs.by_id(200)
+
+
+def test_ids_and_names_are_those_of_the_format() -> None:
+    assert [(i, codecs.by_id(i).id, codecs.by_id(i).name, codecs.by_id(i).is_delta) for i in codecs.known_ids()] == [
+        (0, 0, "raw", False),
+        (1, 1, "zstd", False),
+        (2, 2, "planes", False),
+        (3, 3, "xor-planes", True),
+        (4, 4, "sub-planes", True),
+    ]
