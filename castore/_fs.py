@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,9 +74,13 @@ class File:
         with storage_errors("sync", self.path):
             os.fsync(self._fd)
 
-    def lock(self) -> None:
-        """Hold the file's lock for as long as it is open: who finds it unlocked knows that its writer is gone."""
+    def lock(self) -> bool:
+        """Hold the file's lock for as long as it is open: who finds it unlocked knows that its writer is gone.
+
+        False when somebody did so, and deleted the file, between its creation and this call.
+        """
         fcntl.flock(self._fd, fcntl.LOCK_EX)
+        return os.fstat(self._fd).st_nlink > 0
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -174,14 +179,18 @@ def append(path: Path, line: bytes) -> None:
         sync_dir(path.parent)
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether a file of `incoming/` has lost its writer: nobody holds its lock."""
+def remove_abandoned(path: Path) -> bool:
+    """Delete a file of `incoming/` whose writer is gone: nobody holds its lock. Returns whether it was deleted.
+
+    It is deleted with its lock held: a writer that has created the file but not yet locked it finds it gone.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(path)
     except BlockingIOError:
         return False
     finally:
@@ -192,22 +201,29 @@ def is_abandoned(path: Path) -> bool:
 class Lock:
     """The store's lock, between processes and between threads: short critical sections only.
 
-    flock is released by the kernel when its holder dies, so there are no stale locks to break.
+    flock is released by the kernel when its holder dies, so there are no stale locks to break. A thread that holds it
+    may take it again.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self.path = path
         self._timeout_s = timeout_s
+        self._thread = threading.local()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock for the body. Raises LockTimeoutError after the store's bound."""
+        if getattr(self._thread, "holds", False):
+            yield
+            return
         with storage_errors("lock", self.path):
             fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             self._acquire(fd)
+            self._thread.holds = True
             yield
         finally:
+            self._thread.holds = False
             os.close(fd)
 
     def _acquire(self, fd: int) -> None:
@@ -260,4 +276,3 @@ def network_file_system(path: Path) -> str | None:
         if inside and len(mount) >= len(best):
             best, kind = mount, fields[fields.index("-") + 1]
     return kind if kind in NETWORK_FILE_SYSTEMS else None
-

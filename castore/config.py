@@ -68,7 +68,9 @@ def read(root: Path) -> Config:
     try:
         table = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CorruptError(f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy") from error
+        raise CorruptError(
+            f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy"
+        ) from error
     return _checked(table, path)
 
 

@@ -8,8 +8,8 @@ from castore import _fs, config, limits
 from castore.chunks import hashing, pack
 from castore.chunks.store import ChunkStore
 from castore.errors import StoreExistsError, StoreNotFoundError, UnsupportedStoreError
-from castore.history.revision import resolve
 from castore.history.refs import Refs
+from castore.history.revision import resolve
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit
 from castore.objects.read_tree import TreeReader
@@ -26,7 +26,9 @@ class Repository:
         self.config = config.read(path)
         kind = _fs.network_file_system(path)
         if kind is not None:
-            raise UnsupportedStoreError(f"{path} lies on a network file system ({kind}); keep the store on a local disk")
+            raise UnsupportedStoreError(
+                f"{path} lies on a network file system ({kind}); keep the store on a local disk"
+            )
         self.progress: Progress = progress or Silent()
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
@@ -94,5 +96,6 @@ def discover(start: Path) -> Path:
     for directory in (start, *start.parents):
         if (directory / NAME / config.NAME).is_file():
             return directory / NAME
-    raise StoreNotFoundError(f"no castore store in {start} or above it; make one with `castore init`, or name one with -C")
-
+    raise StoreNotFoundError(
+        f"no castore store in {start} or above it; make one with `castore init`, or name one with -C"
+    )

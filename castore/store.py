@@ -209,10 +209,13 @@ class Store:
         """The commit that a revision names. Raises RevisionError, MissingError."""
         return self._repo.commit(self.resolve(rev))
 
-    def log(self, rev: str = "HEAD", limit: int | None = None) -> Iterator[Commit]:
-        """A commit and its ancestors, newest first; read as they are asked for. Raises RevisionError."""
-        start = self.resolve(rev)
-        return _limited(ancestors([start], self._repo), limit)
+    def log(self, rev: str | Sequence[str] = "HEAD", limit: int | None = None) -> Iterator[Commit]:
+        """The commits of one or several revisions and all before them, each once, newest first and lazily.
+
+        Raises RevisionError.
+        """
+        starts = [self.resolve(one) for one in ([rev] if isinstance(rev, str) else rev)]
+        return _limited(ancestors(starts, self._repo), limit)
 
     def entries(self, rev: str = "HEAD", only: str | Sequence[str] | None = None) -> Iterator[TreeEntry]:
         """What is in a commit, path by path, without its data. Raises RevisionError, StateError."""

@@ -72,7 +72,9 @@ class Decoder:
             try:
                 self._decode(wanted)
             except FileNotFoundError as error:
-                raise MissingError(f"pack {error.filename} is gone; run `castore fsck` to see what it affects") from None
+                raise MissingError(
+                    f"pack {error.filename} is gone; run `castore fsck` to see what it affects"
+                ) from None
 
     def _decode(self, wanted: Sequence[Wanted]) -> None:
         chains = self.chains([item.place for item in wanted])
@@ -123,7 +125,9 @@ def _runs(places: list[Place]) -> list[list[Place]]:
     return runs
 
 
-def decode_payload(place: Place | pack.Entry, payload: memoryview, out: memoryview, is_delta: bool, record_id: bytes) -> None:
+def decode_payload(
+    place: Place | pack.Entry, payload: memoryview, out: memoryview, is_delta: bool, record_id: bytes
+) -> None:
     """Check a payload and decode it into `out`, which holds the base's bytes if it is a delta."""
     if checksum(payload) != place.checksum:
         raise CorruptError(f"record of chunk {record_id.hex()} is damaged: the checksum of its payload is wrong")
@@ -131,4 +135,3 @@ def decode_payload(place: Place | pack.Entry, payload: memoryview, out: memoryvi
     if codec.is_delta != is_delta:
         raise CorruptError(f"record of chunk {record_id.hex()} is damaged: codec {codec.name} does not fit its base")
     codec.decode(payload, dtypes.by_code(place.dtype), out)
-

@@ -29,4 +29,6 @@ def by_name(name: str) -> Hash:
         import blake3
 
         return Hash(name, 32, lambda data: blake3.blake3(data).digest())
-    raise UnsupportedStoreError(f"unknown hash {name!r}: castore knows xxh3-128 and blake3; a newer castore may know it")
+    raise UnsupportedStoreError(
+        f"unknown hash {name!r}: castore knows xxh3-128 and blake3; a newer castore may know it"
+    )

@@ -17,8 +17,8 @@ from pathlib import Path
 import lmdb
 
 from castore import limits
-from castore.chunks import pack
-from castore.errors import CastoreError
+from castore.chunks.pack import Entry
+from castore.errors import CastoreError, StorageError
 
 _PLACE = struct.Struct("<QIIQBBBB")
 _EPOCH = b"gc-epoch"
@@ -44,12 +44,20 @@ class Place:
     base: bytes
 
     @classmethod
-    def of(cls, pack_id: bytes, e: pack.Entry) -> Place:
+    def of(cls, pack_id: bytes, e: Entry) -> Place:
         return cls(pack_id, e.offset, e.length, e.raw_length, e.checksum, e.kind, e.codec, e.dtype, e.base)
 
-    def entry(self, record_id: bytes) -> pack.Entry:
-        return pack.Entry(
-            record_id, self.base, self.offset, self.length, self.raw_length, self.checksum, self.kind, self.codec, self.dtype
+    def entry(self, record_id: bytes) -> Entry:
+        return Entry(
+            record_id,
+            self.base,
+            self.offset,
+            self.length,
+            self.raw_length,
+            self.checksum,
+            self.kind,
+            self.codec,
+            self.dtype,
         )
 
 
@@ -198,14 +206,17 @@ class Index:
         with _lmdb_errors(), environment.transaction() as txn:
             return [self._parse(txn.get(record_id, db=environment.records)) for record_id in ids]
 
-    def _parse(self, value: bytes | None) -> Place | None:
-        if value is None:
+    def _parse(self, found: bytes | memoryview | None) -> Place | None:
+        if found is None:
             return None
+        value = bytes(found)
         size, head = self._hash_size, _PLACE.size
         if len(value) != head + size and len(value) != head + 2 * size:
             raise IndexDamagedError("the index holds an entry of the wrong size")
         offset, length, raw_length, checksum, kind, codec, dtype, _ = _PLACE.unpack_from(value)
-        return Place(value[head : head + size], offset, length, raw_length, checksum, kind, codec, dtype, value[head + size :])
+        return Place(
+            value[head : head + size], offset, length, raw_length, checksum, kind, codec, dtype, value[head + size :]
+        )
 
     @staticmethod
     def _value(place: Place) -> bytes:
@@ -222,10 +233,10 @@ class Index:
                 found = cursor.set_range(prefix if after is None else after)
                 if found and after is not None and cursor.key() == after:
                     found = cursor.next()
-                while found and len(batch) < 4096 and cursor.key().startswith(prefix):
+                while found and len(batch) < 4096 and cursor.key()[: len(prefix)] == prefix:
                     place = self._parse(cursor.value())
                     assert place is not None
-                    batch.append((cursor.key(), place))
+                    batch.append((bytes(cursor.key()), place))
                     found = cursor.next()
             yield from batch
             if len(batch) < 4096:
@@ -236,7 +247,7 @@ class Index:
         """The packs that the index knows, with their sizes in bytes."""
         environment = self._acquire()
         with _lmdb_errors(), environment.transaction() as txn, txn.cursor(db=environment.packs) as cursor:
-            return {key: int.from_bytes(value, "little") for key, value in cursor}
+            return {bytes(key): int.from_bytes(value, "little") for key, value in cursor}
 
     def count(self) -> int:
         """How many records the index has."""
@@ -290,5 +301,11 @@ def _lmdb_errors() -> Iterator[None]:
         yield
     except (lmdb.MapFullError, lmdb.MapResizedError):
         raise
+    except lmdb.DiskError as error:
+        raise StorageError(
+            f"cannot write the index: {error}; free some space, what was committed before is unharmed"
+        ) from error
+    except lmdb.ReadersFullError as error:
+        raise StorageError("more than 1024 processes read this store at once; close some") from error
     except (lmdb.Error, OSError) as error:
         raise IndexDamagedError(f"the index cannot be used: {error}") from error

@@ -89,7 +89,9 @@ class Format:
         """Check a pack's first bytes. Raises CorruptError."""
         if data[:8] == MAGIC and data[8:10] != self.header[8:10]:
             version = int.from_bytes(data[8:10], "little")
-            raise CorruptError(f"pack format version {version}, this castore reads {VERSION}: upgrade castore, or the pack is damaged")
+            raise CorruptError(
+                f"pack format version {version}, this castore reads {VERSION}: upgrade castore, or the pack is damaged"
+            )
         if data != self.header:
             raise CorruptError("not a pack of this store: its header is wrong")
 

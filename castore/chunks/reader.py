@@ -102,7 +102,9 @@ class PackFiles:
         try:
             directories = sorted(self.directory.iterdir())
         except FileNotFoundError:
-            raise MissingError(f"{self.directory} is missing: the store's packs are gone; restore them from a copy") from None
+            raise MissingError(
+                f"{self.directory} is missing: the store's packs are gone; restore them from a copy"
+            ) from None
         for directory in directories:
             for path in sorted(directory.glob("*.pack")) if directory.is_dir() else ():
                 try:

@@ -52,7 +52,7 @@ class WriteSession:
     def __init__(self, store: ChunkStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._epoch = store.access.index.epoch()
+        self._epoch = store.begin()
         self._writers: list[PackWriter] = []
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
         self._reused: set[bytes] = set()
@@ -141,9 +141,7 @@ class WriteSession:
         self._written[object_id] = Stored(object_id, added, False)
         return object_id
 
-    def _append(
-        self, record_id: bytes, base: bytes, kind: int, dtype: DType, raw_length: int, encoded: Encoded
-    ) -> int:
+    def _append(self, record_id: bytes, base: bytes, kind: int, dtype: DType, raw_length: int, encoded: Encoded) -> int:
         payload: Buffer = encoded.payload
         entry = pack.Entry(
             record_id, base, 0, len(payload), raw_length, checksum(payload), kind, encoded.codec_id, dtype.code

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from castore import _fs
+from castore import _fs, limits
 from castore.chunks import pack
 from castore.chunks.access import IndexAccess
 from castore.chunks.decode import Decoder, Wanted
@@ -42,10 +42,19 @@ class ChunkStore:
         self.pool = Pool()
         self._objects: collections.OrderedDict[bytes, bytes] = collections.OrderedDict()
         self._objects_bytes = 0
+        self._epoch = -1
 
     def session(self) -> WriteSession:
         """A new writing session; use it as a context manager."""
         return WriteSession(self)
+
+    def begin(self) -> int:
+        """The index's epoch. After a sweep, files of deleted packs are let go of: open, they would keep their space."""
+        epoch = self.access.use(lambda index: index.epoch())
+        if epoch != self._epoch:
+            self.files.close()
+            self._epoch = epoch
+        return epoch
 
     def places(self, ids: Sequence[bytes]) -> list[Place]:
         """Where records lie. Raises MissingError."""
@@ -63,7 +72,11 @@ class ChunkStore:
 
     def chunk(self, record_id: bytes) -> bytes:
         """The raw bytes of one chunk."""
-        place = self.places((record_id,))[0]
+        return self._decoded(record_id, self.places((record_id,))[0])
+
+    def _decoded(self, record_id: bytes, place: Place) -> bytes:
+        if place.raw_length > limits.MAX_OBJECT_BYTES:
+            raise CorruptError(f"record {record_id.hex()} claims {place.raw_length} bytes; run `castore fsck --repair`")
         data = bytearray(place.raw_length)
         self.decoder.decode([Wanted(record_id, place, memoryview(data))])
         return bytes(data)
@@ -76,9 +89,7 @@ class ChunkStore:
         place = self.places((record_id,))[0]
         if place.kind != kind:
             raise CorruptError(f"object {record_id.hex()} is of the wrong kind; run `castore fsck`")
-        data = bytearray(place.raw_length)
-        self.decoder.decode([Wanted(record_id, place, memoryview(data))])
-        found = bytes(data)
+        found = self._decoded(record_id, place)
         self._objects[record_id] = found
         self._objects_bytes += len(found)
         while self._objects_bytes > _OBJECT_CACHE_BYTES:

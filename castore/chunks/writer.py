@@ -33,8 +33,7 @@ class PackWriter:
     def __init__(self, incoming: Path, hash_: Hash) -> None:
         self._format = pack.Format(hash_.size)
         self._hash = hash_
-        self._file = _fs.File.create(incoming / f"{os.getpid()}-{secrets.token_hex(8)}.pack")
-        self._file.lock()
+        self._file = _create_locked(incoming)
         self._lock = threading.Lock()
         self._entries: dict[bytes, pack.Entry] = {}
         self._gathered = bytearray(self._format.header)
@@ -84,6 +83,14 @@ class PackWriter:
         """Delete what was written."""
         self._file.close()
         _fs.remove(self._file.path)
+
+
+def _create_locked(incoming: Path) -> _fs.File:
+    while True:
+        file = _fs.File.create(incoming / f"{os.getpid()}-{secrets.token_hex(8)}.pack")
+        if file.lock():
+            return file
+        file.close()
 
 
 def pack_path(packs: Path, pack_id: bytes) -> Path:

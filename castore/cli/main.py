@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,6 +92,8 @@ def _run(arguments: list[str]) -> int:
 
 def _fail(text: str, code: int) -> int:
     if os.environ.get("CASTORE_DEBUG"):
+        import traceback
+
         traceback.print_exc()
     click.echo(f"castore: {' '.join(text.split())}", err=True)
     return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +22,8 @@ def json_option(command: Command) -> Command:
 
 def print_json(value: Any) -> None:
     """Print one JSON value. NaN and infinities, which JSON lacks, become the strings "nan", "inf" and "-inf"."""
+    import json
+
     click.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
 
 

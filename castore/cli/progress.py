@@ -1,4 +1,4 @@
-"""Progress on a terminal, and silence elsewhere."""
+"""Progress on a terminal and none elsewhere; what a person must know is said either way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from castore.cli.output import printable
 from castore.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -16,15 +17,26 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_for(stream: TextIO) -> Iterator[Progress]:
-    """A reporter for the body: bars on a terminal, nothing on anything else."""
+    """A reporter for the body: bars on a terminal, and nothing but notes on anything else."""
     if not stream.isatty():
-        yield Silent()
+        yield NotesOnly(stream)
         return
     progress = TerminalProgress(stream)
     try:
         yield progress
     finally:
         progress.close()
+
+
+class NotesOnly(Silent):
+    """Passes over progress and prints notes, such as that a damaged file is kept as plain bytes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def note(self, text: str) -> None:
+        self._stream.write(_note_line(text))
+        self._stream.flush()
 
 
 class TerminalProgress:
@@ -54,9 +66,9 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         with self._lock:
             if self._bars is not None:
-                self._bars.console.print(text, style="dim", markup=False, highlight=False)
+                self._bars.console.print(_note_line(text), end="", markup=False, highlight=False, soft_wrap=True)
             else:
-                self._stream.write(text + "\n")
+                self._stream.write(_note_line(text))
                 self._stream.flush()
 
     def finish(self) -> None:
@@ -71,6 +83,10 @@ class TerminalProgress:
         if self._bars is not None:
             self._bars.stop()
         self._bars = self._task = None
+
+
+def _note_line(text: str) -> str:
+    return f"castore: note: {printable(text)}\n"
 
 
 def _bars(stream: TextIO, unit: str) -> RichProgress:

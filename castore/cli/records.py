@@ -103,7 +103,6 @@ def gc_record(report: GcReport) -> dict[str, Any]:
         "freed_bytes": report.freed_bytes,
         "removed_packs": report.removed_packs,
         "rewritten_packs": report.rewritten_packs,
-        "rebased_chunks": report.rebased_chunks,
         "expired_reflog_entries": report.expired_reflog_entries,
         "abandoned_files": report.abandoned_files,
         "unreachable": [

@@ -1,6 +1,7 @@
 """Which codec a chunk gets: the one that a sample of it says is smallest, never one on faith.
 
-Chunks under TINY_BYTES, and plain bytes, load neither NumPy nor Numba.
+Chunks under TINY_BYTES, and plain bytes, load neither NumPy nor Numba: one zstd call, or none. Floats are judged by
+the entropies of a sample's planes, integers by encoding a sample.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Encoded:
 
 
 def choose(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
-    """Encode `raw` by the codec of least cost; never more bytes than `raw` itself.
+    """Encode `raw` by the codec of least cost; never more bytes than `raw` itself, and maybe `raw` itself, not copied.
 
     `base`: the bytes of the chunk at the same place in the parent, or None; ignored unless exactly as long.
     """

@@ -129,12 +129,15 @@ class Refs:
         check_unique(name, self.tag_names())
         self._write(f"{_TAGS}/{name}", commit)
 
+    def move_tag(self, name: str, commit: str, expected: str) -> None:
+        """Let a tag that names `expected` name another commit. Call with the lock held. Raises RefConflictError."""
+        self._check_id(commit)
+        self._check_tag(name, expected)
+        self._write(f"{_TAGS}/{name}", commit)
+
     def delete_tag(self, name: str, expected: str) -> None:
         """Delete a tag that names `expected`. Call with the store's lock held. Raises RefConflictError otherwise."""
-        present = self.tag(name)
-        if present != expected:
-            now = "was deleted by another process" if present is None else f"is at {present}, not at {expected}"
-            raise RefConflictError(f"tag {name!r} {now}; look at it and try again")
+        self._check_tag(name, expected)
         ref_files.delete(self._root, f"{_TAGS}/{name}", keep=_TAGS)
 
     def set_head(self, change: Change, *, branch: str | None = None, commit: str | None = None) -> None:
@@ -199,6 +202,12 @@ class Refs:
         if not self._id.fullmatch(commit):
             raise RevisionError(f"{commit[:80]!r} is not a full commit id of {self.id_hex_length} hex digits")
         return commit
+
+    def _check_tag(self, name: str, expected: str) -> None:
+        present = self.tag(name)
+        if present != expected:
+            now = "was deleted by another process" if present is None else f"is at {present}, not at {expected}"
+            raise RefConflictError(f"tag {name!r} {now}; look at it and try again")
 
     def _conflict(self, name: str, expected: str | None, present: str | None) -> RefConflictError:
         if present is None:

@@ -1,11 +1,12 @@
 """The typed surface of the kernels: split words into byte planes, join them, measure their entropy.
 
-Each call goes to the compiled kernel if the chunk is large enough to pay for a first compilation, or if the kernel is
-loaded already; else to the NumPy reference, which gives the same bytes.
+A process starts with the NumPy reference, which gives the same bytes, and turns to the compiled kernel once that
+has seen enough bytes to pay for loading Numba and perhaps for a first compilation.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
@@ -17,11 +18,12 @@ from castore.kernels import reference
 from castore.kernels.compiling import compile_kernel
 from castore.kernels.reference import Bytes, Transform, Words
 
-COMPILE_BYTES = 16 * 1024  # smaller chunks never wait for a compiler
+COMPILE_BYTES = 256 * 1024  # what one kernel may be asked for in a process before it is loaded
 MAX_SAMPLE = 4096  # bytes of one plane that `entropies` takes
 _LANES = 32  # native.LANES, known here without importing Numba
 
 _ready: dict[tuple[str, int], Any] = {}  # (kernel, word bytes) -> dispatcher, compiled
+_asked: Counter[tuple[str, int]] = Counter()  # bytes that the reference has done instead; a lost update does no harm
 
 
 def split(transform: Transform, words: Words, base: Words | None, planes: Bytes) -> None:
@@ -95,7 +97,10 @@ def _pays(name: str, data: NDArray[Any]) -> bool:
     """Whether to load, and perhaps compile, a kernel for `data`."""
     if name == "entropies":  # of planes that a kernel has split, then; the chunk's size does not show in the sample's
         return any(ready.startswith("split") for ready, _ in _ready)
-    return data.itemsize > 1 and data.nbytes >= COMPILE_BYTES  # over single bytes NumPy's loops are as fast
+    if data.itemsize == 1:
+        return False  # over single bytes NumPy's own loops are as fast
+    _asked[name, data.itemsize] += data.nbytes
+    return _asked[name, data.itemsize] >= COMPILE_BYTES
 
 
 def _load(name: str, width: int) -> Any:

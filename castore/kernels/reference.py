@@ -1,4 +1,4 @@
-"""What each kernel means, in NumPy: slow, short, and what small chunks use so that they never wait for a compiler.
+"""What each kernel means, in NumPy: slow, short, and what a process works with until compiling pays.
 
 A chunk is an array of unsigned little-endian words of 1, 2, 4 or 8 bytes. A transform maps each word to another of
 the same width; plane k is byte k of every transformed word, least significant first.

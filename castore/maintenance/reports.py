@@ -22,7 +22,8 @@ class Unreachable:
 class GcReport:
     """What gc removed, or would remove.
 
-    removed_chunks: records of any kind. freed_bytes: net, on disk. rebased_chunks: deltas written anew, since the base went.
+    removed_chunks: records of any kind. freed_bytes: net, on disk. A dead record in a pack that stays, since most of it
+    is alive, is out of use, and its bytes are freed when the pack is rewritten.
     """
 
     dry_run: bool
@@ -31,7 +32,6 @@ class GcReport:
     freed_bytes: int
     removed_packs: int
     rewritten_packs: int
-    rebased_chunks: int
     unreachable: tuple[Unreachable, ...] = ()
     expired_reflog_entries: int = 0
     abandoned_files: int = 0

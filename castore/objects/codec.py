@@ -91,4 +91,3 @@ def commit_stats(components: Mapping[str, ComponentStats]) -> CommitStats:
     """Components and their sums."""
     columns = zip(*(_numbers(stats) for stats in components.values()), strict=True) if components else ()
     return CommitStats(ComponentStats(*map(sum, columns)), components)
-

@@ -137,8 +137,8 @@ def tensors(node: Node, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
         for index, item in enumerate(node.parts):
             yield from tensors(item, (*path, str(index)))
     elif isinstance(node, File):
-        for name, data in node.segments:
-            yield (*path, *name), data
+        for inside, data in node.segments:
+            yield (*path, *inside), data
     elif isinstance(node, Directory):
         for name, entry in node.entries.items():
             yield from tensors(entry, (*path, name))

@@ -46,7 +46,9 @@ class TreeReader:
             raise CorruptError(f"a tree nests deeper than {limits.MAX_TREE_NESTING} levels")
         parse = _PARSERS.get(value[0])
         if parse is None:
-            raise CorruptError(f"a tree holds a node of unknown type {value[0]}: a newer castore wrote it, or it is damaged")
+            raise CorruptError(
+                f"a tree holds a node of unknown type {value[0]}: a newer castore wrote it, or it is damaged"
+            )
         try:
             return parse(self, depth + 1, *value[1:])
         except (TypeError, ValueError, struct.error) as error:

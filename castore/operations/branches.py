@@ -27,7 +27,9 @@ def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -
         repo.commit(commit)  # gc may have been faster than we: a ref to nothing must not be made
         present = repo.refs.branch(name)
         if present is not None and not force:
-            raise RefExistsError(f"branch {name!r} exists already, at {present}; move it with force (-f), or choose another name")
+            raise RefExistsError(
+                f"branch {name!r} exists already, at {present}; move it with force (-f), or choose another name"
+            )
         repo.refs.update_branch(name, commit, present, change)
     return commit
 
@@ -63,7 +65,9 @@ def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
         repo.commit(commit)
         present = repo.refs.tag(name)
         if present is not None and not force:
-            raise RefExistsError(f"tag {name!r} exists already, at {present}; move it with force (-f), or choose another name")
+            raise RefExistsError(
+                f"tag {name!r} exists already, at {present}; move it with force (-f), or choose another name"
+            )
         if present is not None:
             repo.refs.move_tag(name, commit, present)
         else:

@@ -43,7 +43,9 @@ class Details:
         if self.step is not None and (type(self.step) is not int or self.step < 0):
             raise UsageError(f"step must be a whole number from 0 on, not {self.step!r}")
         if len(self.message.encode("utf-8", "surrogatepass")) > limits.MAX_MESSAGE_BYTES:
-            raise UsageError(f"the message is longer than {limits.MAX_MESSAGE_BYTES} bytes; put it in a file and commit that")
+            raise UsageError(
+                f"the message is longer than {limits.MAX_MESSAGE_BYTES} bytes; put it in a file and commit that"
+            )
         metrics = {}
         for name, value in self.metrics.items():
             try:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from castore.objects import nodes
 from castore.operations.fetch import raw_bytes
+from castore.operations.load import walk_files
 from castore.operations.reports import TreeEntry
 from castore.operations.select import choose_files, patterns, select
-from castore.operations.load import walk_files
 from castore.repo import Repository
 
 

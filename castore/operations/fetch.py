@@ -51,7 +51,9 @@ def _wanted(
             memory, begin = sinks[number][1], filled[number]
             filled[number] = end = begin + place.raw_length
             if end > len(memory):
-                raise CorruptError(f"{'.'.join(paths[number])}: its chunks hold more bytes than it has; run `castore fsck`")
+                raise CorruptError(
+                    f"{'.'.join(paths[number])}: its chunks hold more bytes than it has; run `castore fsck`"
+                )
             yield Wanted(chunk_id, place, memory[begin:end])
     for number, (_, memory) in enumerate(sinks):
         if filled[number] != len(memory):

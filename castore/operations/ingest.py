@@ -122,9 +122,7 @@ def _component(path: nodes.Path) -> str:
     return path[0] if path else "state"
 
 
-def _tasks(
-    sources: Sequence[Source], bases: Bases, chunk_elements: int, id_size: int
-) -> Iterator[_Task]:
+def _tasks(sources: Sequence[Source], bases: Bases, chunk_elements: int, id_size: int) -> Iterator[_Task]:
     for source in sources:
         entry = source.entry
         dtype = dtypes.by_name(entry.dtype)

@@ -63,9 +63,7 @@ def _files(
     return next(iter(loaded.values())) if len(files) == 1 else loaded
 
 
-def load_file(
-    repo: Repository, node: nodes.File, only: Sequence[str] | None, device: torch.device | str | None
-) -> Any:
+def load_file(repo: Repository, node: nodes.File, only: Sequence[str] | None, device: torch.device | str | None) -> Any:
     """What one file holds: the state of a .pt or .safetensors (the part that `only` selects), else its bytes."""
     reader = FileReader(repo)
     if node.format == "plain":

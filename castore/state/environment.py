@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-_SECRET = re.compile(r"(token|passw|secret|credential|auth|api[-_]?key|[-_]key$|^-*key$)", re.IGNORECASE)
+_SECRET = re.compile(r"(token(?![a-z])|passw|secret|credential|auth(?!or)|api[-_]?key|[-_]key$|^-*key$)", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\w+://[^/@:\s]*):[^/@\s]+@")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _MASK = "***"
@@ -21,7 +21,8 @@ _MAX_GIT_BYTES = 1 << 20
 def environment(argv: Iterable[str] | None = None, directory: Path | None = None) -> dict[str, str]:
     """Python, platform, host, user, versions, arguments (secrets masked) and the Git commit of the training code.
 
-    argv: default `sys.argv`. directory: where to look for `.git`, upward; default the current one. What cannot be found is left out.
+    argv: default `sys.argv`. directory: where to look for `.git`, upward; default the current one.
+    What cannot be found is left out.
     """
     found = {
         "python": platform.python_version(),

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.shell import Shell
 
-HEAVY = {"torch", "numba", "numpy", "rich", "zstandard", "safetensors", "matplotlib"}
+HEAVY = {"torch", "numba", "numpy", "rich", "safetensors", "blake3", "pyfastcdc"}
 
 PROBE = """
 import contextlib, io, sys

@@ -24,7 +24,7 @@ STATS = {
     *("object_bytes", "codecs", "components"),
 }
 GC = {
-    *("dry_run", "live_chunks", "removed_chunks", "freed_bytes", "removed_packs", "rewritten_packs", "rebased_chunks"),
+    *("dry_run", "live_chunks", "removed_chunks", "freed_bytes", "removed_packs", "rewritten_packs"),
     *("expired_reflog_entries", "abandoned_files", "unreachable"),
 }
 FSCK = {"ok", "packs", "records", "commits", "read_bytes", "errors", "repaired"}

@@ -48,16 +48,16 @@ choice.choose(bytes(400), by_name("float32"), bytes(400))
     assert run(code + HEAVY, tmp_path) == "[]"
 
 
-def test_small_chunks_do_not_load_numba(tmp_path: Path) -> None:
-    assert run(COMMIT, tmp_path, "15360") == "0 0 False"
+def test_a_small_tensor_does_not_load_numba(tmp_path: Path) -> None:
+    assert run(COMMIT, tmp_path, str(1 << 16)) == "0 0 False"
     assert not list(tmp_path.iterdir())
 
 
 def test_each_compilation_is_announced_once_and_a_cached_kernel_is_not(tmp_path: Path) -> None:
-    announced, distinct, _ = run(COMMIT, tmp_path, "65536").split()
+    announced, distinct, _ = run(COMMIT, tmp_path, str(1 << 18)).split()
     assert announced == distinct
     assert int(announced) > 0
-    assert run(COMMIT, tmp_path, "65536") == "0 0 True"
+    assert run(COMMIT, tmp_path, str(1 << 18)) == "0 0 True"
 
 
 def test_an_unknown_codec_is_refused_by_id() -> None:

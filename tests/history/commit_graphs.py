@@ -53,7 +53,7 @@ def history(parents: Mapping[str, str]) -> Commits:
 
 
 @st.composite
-def commit_graphs(draw: st.DrawFn, max_commits: int = 24, max_parents: int = 2, skewed: bool = False) -> list[Commit]:
+def commit_graphs(draw: st.DrawFn, max_commits: int = 14, max_parents: int = 2, skewed: bool = False) -> list[Commit]:
     """Any history, oldest first: parents stand before their children."""
     count = draw(st.integers(1, max_commits))
     commits = []

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from castore import _fs
 from castore.errors import RefConflictError
-from castore.history.refs import Change, Refs
+from castore.history.reflog import Change
+from castore.history.refs import Refs
 
 
 def main() -> None:

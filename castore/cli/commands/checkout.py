@@ -43,8 +43,9 @@ def command(
 ) -> None:
     """Write the state of commit REV to OUT, every chunk verified on the way.
 
-    Committed files come back byte for byte. Nothing is ever written outside OUT or through a symbolic link, and
-    nothing that is there is overwritten without --force.
+    Committed files come back byte for byte: a single one as OUT, or in OUT if that is a directory; several below OUT.
+    Nothing is ever written outside OUT or through a symbolic link, and nothing that is there is overwritten without
+    --force.
     """
     begin = time.perf_counter()
     with session.store() as store:

@@ -26,7 +26,7 @@ from castore.cli.session import Session, pass_session
 from castore.objects.commit import Commit, ComponentStats
 
 if TYPE_CHECKING:
-    from castore.operations.listing import TreeEntry
+    from castore.operations.reports import TreeEntry
 
 EPILOG = """\b
 Examples:

@@ -69,7 +69,7 @@ def _torch(sources: list[TensorSource], index: int) -> TorchSource:
 
 
 def _groups(extents: list[Extent], sources: list[TensorSource]) -> Iterator[list[Extent]]:
-    """Overlapping extents, each group in the order of the state; also single tensors that overlap themselves (expanded)."""
+    """Overlapping extents, each group in the order of the state; also lone ones that overlap themselves (expanded)."""
     extents.sort()
     run: list[Extent] = []
     end = 0

@@ -42,9 +42,9 @@ _DAMAGE = (TypeError, ValueError, KeyError, IndexError, OverflowError, RuntimeEr
 class Builder:
     """Makes the state of a tree.
 
-    `sinks()` once, fill every sink with the bytes of its tensor, then `build()` once. `device`: where torch tensors go,
-    one by one, so that only one is in both places at a time; None leaves them on the CPU. `bases`: memory by the number of its `Shared`, for a
-    part of a tree whose views look into another part.
+    `sinks()` once, fill every sink with the bytes of its tensor, then `build()` once.
+    device: where torch tensors go, one by one; None leaves them on the CPU. What holds the sinks holds their memory.
+    bases: memory by the number of its `Shared`, for a part of a tree whose views look into another part.
     Raises CorruptError for anything that no `flatten` would have written: only known kinds are ever constructed.
     """
 
@@ -165,7 +165,7 @@ def _unknown(kind: str, path: Path) -> CorruptError:
 
 
 def compound(kind: str, parts: list[Any], path: Path) -> Any:
-    """The value of a compound of built parts. Raises CorruptError for an unknown kind, or whatever its constructor does."""
+    """The value of a compound of built parts. Raises CorruptError for an unknown kind, or what its constructor does."""
     if kind in sparse.LAYOUTS:
         *own, dress, requires_grad = parts
         return dressed(sparse.make(kind, own), dress, bool(requires_grad))
@@ -206,7 +206,7 @@ def set_attribute(made: Any, key: Compound, value: Any) -> None:
 
 
 def entries(node: Node, path: Path = ()) -> Iterator[tuple[Path, nodes.Tensor | Shared]]:
-    """Every Tensor and Shared below `node`, in the order of `nodes.tensors`. Raises CorruptError for too deep a tree."""
+    """Every Tensor and Shared below `node`, in the order of `nodes.tensors`. CorruptError where too deep."""
     if isinstance(node, nodes.Tensor | Shared):
         yield path, node
         return

@@ -104,4 +104,5 @@ def _understand(spec: Any) -> np.dtype[Any]:
     layout = {key: spec[key] for key in ("names", "offsets", "itemsize")}
     layout["formats"] = [_understand(entry) for entry in spec["formats"]]
     described: Any = layout
-    return np.dtype(described, align=bool(spec["aligned"]))
+    made: np.dtype[Any] = np.dtype(described, align=bool(spec["aligned"]))
+    return made

@@ -1,8 +1,7 @@
-"""Nodes -> a state that exists: tensors are written where they lie, plain values replaced, objects given their state."""
+"""Nodes -> a state that exists: tensors are written where they lie, plain values replaced, objects given theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,24 @@ from castore.errors import StateError
 from castore.objects import nodes
 from castore.objects.nodes import Compound, Map, Node, Path, Sequence, Shared, View, key_text
 from castore.state.live.allocation import allocate, finished, look, writable
-from castore.state.live.building import Builder, Sink, made_key, set_attribute
+from castore.state.live.building import Builder, Sink, made_key
 from castore.state.live.elements import numpy_dtype, swapped, torch_dtype
 from castore.state.live.quiet import no_collection
 from castore.state.live.refusals import shown
 from castore.state.live.sources import array_bytes, tensor_bytes
-
-Finish = Callable[[], Any]  # gives the value that belongs at a place, once all sinks are filled
+from castore.state.live.targets import (
+    Finish,
+    called,
+    copied,
+    holds_target,
+    holds_tensor,
+    is_target,
+    loads,
+    refill,
+    replace_items,
+    update,
+    writable_directly,
+)
 
 _SHOWN = 10
 
@@ -43,7 +53,7 @@ class InPlace:
         self._state = state
         with torch.no_grad(), no_collection():
             self._finish = self._plan(root, state, ())
-        if type(state) in (tuple, frozenset) or not _is_target(state):
+        if type(state) in (tuple, frozenset) or not is_target(state):
             self._problems.append(f"a {type(state).__name__} cannot be loaded into: give a dict, a list or tensors")
         if self._problems:
             shown_problems = "; ".join(self._problems[:_SHOWN])
@@ -51,7 +61,10 @@ class InPlace:
             raise StateError(f"the state does not fit: {shown_problems}" + (f"; and {more} more" if more > 0 else ""))
 
     def sinks(self) -> list[Sink]:
-        """(entry, the bytes to write) of every tensor: the state's own memory, or a temporary where that is not contiguous on the CPU."""
+        """(entry, the bytes to write) of every tensor: its own memory, or a temporary where not contiguous on the CPU.
+
+        Not in the order of `nodes.tensors`: match them by the identity of the entry.
+        """
         return list(self._sinks)
 
     def finish(self) -> None:
@@ -64,18 +77,18 @@ class InPlace:
             return self._tensor(node, current, path)
         if isinstance(current, np.ndarray) and isinstance(node, nodes.Tensor):
             return self._array(node, current, path)
-        if _loads(current):
+        if loads(current):
             return self._object(node, current, path)
-        if isinstance(node, Map) and isinstance(current, dict) and (_holds_target(current) or _holds_tensor(node)):
+        if isinstance(node, Map) and isinstance(current, dict) and (holds_target(current) or holds_tensor(node)):
             return self._dict(node, current, path)
         if (
             isinstance(node, Sequence)
             and isinstance(current, list | tuple)
-            and (_holds_target(current) or _holds_tensor(node))
+            and (holds_target(current) or holds_tensor(node))
         ):
             return self._list(node, current, path)
-        if _holds_target(current):
-            return self._problem(path, f"the commit has {_called(node)} where the state has a {type(current).__name__}")
+        if holds_target(current):
+            return self._problem(path, f"the commit has {called(node)} where the state has a {type(current).__name__}")
         return self._replacement(node, current)
 
     def _problem(self, path: Path, text: str) -> Finish:
@@ -96,19 +109,19 @@ class InPlace:
         ):
             return self._problem(path, "the state's tensor is sparse or overlaps itself: give it memory of its own")
         if isinstance(node, nodes.Tensor):
-            if _writable_directly(current):
+            if writable_directly(current):
                 self._sinks.append((node, tensor_bytes(current)))
                 return lambda: current
             memory = allocate(node, path)
             self._sinks.append((node, writable(memory)))
-            return lambda: _copied(current, memory)
+            return lambda: copied(current, memory)
         if isinstance(node, Shared):
             self._base(node, current, path)
         return self._from_base(node.view if isinstance(node, Shared) else node, current, path)
 
     def _base(self, node: Shared, current: torch.Tensor | None, path: Path) -> None:
         """Where shared memory is read to: the first tensor's own memory where that is exactly it, else a temporary."""
-        own = current is not None and _writable_directly(current) and node.view.offset == 0
+        own = current is not None and writable_directly(current) and node.view.offset == 0
         if own and current is not None and node.data.dtype == node.view.dtype and node.data.shape == (current.numel(),):
             contiguous = torch.empty(node.view.shape, device="meta").stride() == node.view.stride
             if contiguous:
@@ -126,11 +139,11 @@ class InPlace:
         source = look(view, self._bases[view.base], path)
         if source.data_ptr() == current.data_ptr() and source.stride() == current.stride():
             return lambda: current
-        return lambda: _copied(current, source)
+        return lambda: copied(current, source)
 
     def _array(self, entry: nodes.Tensor, current: np.ndarray[Any, Any], path: Path) -> Finish:
         if entry.kind != "array":
-            return self._problem(path, f"the commit has {_called(entry)} where the state has a NumPy array")
+            return self._problem(path, f"the commit has {called(entry)} where the state has a NumPy array")
         dtype = numpy_dtype(entry.dtype, entry.numpy_dtype)
         shape = entry.shape[:-1] if entry.dtype == "bytes" else entry.shape
         if current.dtype != dtype or current.shape != shape:
@@ -143,7 +156,7 @@ class InPlace:
             return lambda: current
         memory = allocate(entry, path)
         self._sinks.append((entry, writable(memory)))
-        return lambda: _copied(current, finished(entry, memory, None))
+        return lambda: copied(current, finished(entry, memory, None))
 
     # Containers
 
@@ -166,7 +179,7 @@ class InPlace:
         for name in current:
             if name not in found:
                 self._problem((*path, str(name)), "only the state has it")
-        return lambda: _update(current, items, attributes)
+        return lambda: update(current, items, attributes)
 
     def _list(self, node: Sequence, current: list[Any] | tuple[Any, ...], path: Path) -> Finish:
         if len(node.items) != len(current):
@@ -175,7 +188,7 @@ class InPlace:
             self._plan(item, value, (*path, str(index)))
             for index, (item, value) in enumerate(zip(node.items, current, strict=True))
         ]
-        return lambda: _replace_items(current, items)
+        return lambda: replace_items(current, items)
 
     def _object(self, node: Node, current: Any, path: Path) -> Finish:
         if isinstance(current, torch.nn.Module):
@@ -194,7 +207,7 @@ class InPlace:
     def _compare_module(self, node: Node, module: torch.nn.Module, path: Path) -> None:
         """What load_state_dict(strict=True) would refuse, found before anything is written."""
         if not isinstance(node, Map):
-            self._problem(path, f"the commit has {_called(node)} where the state has a module")
+            self._problem(path, f"the commit has {called(node)} where the state has a module")
             return
         theirs = {str(key.value): item for key, item in node.items if isinstance(key, nodes.Value)}
         ours = module.state_dict()
@@ -218,75 +231,4 @@ class InPlace:
         self._sinks += builder.sinks()
         is_dict = type(current) is dict and isinstance(node, Map) and node.kind == "dict"
         is_list = type(current) is list and isinstance(node, Sequence) and node.kind == "list"
-        return (lambda: _refill(current, builder.build())) if is_dict or is_list else builder.build
-
-
-def _writable_directly(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
-
-
-def _copied(current: Any, source: Any) -> Any:
-    if isinstance(current, torch.Tensor):
-        current.detach().copy_(source)
-    else:
-        np.copyto(current, source)
-    return current
-
-
-def _loads(value: Any) -> bool:
-    return callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None))
-
-
-def _is_target(value: Any) -> bool:
-    return isinstance(value, torch.Tensor | np.ndarray | dict | list) or _loads(value)
-
-
-def _holds_target(value: Any) -> bool:
-    """Whether there is anything in `value` to be loaded into rather than replaced."""
-    if isinstance(value, dict):
-        return any(_holds_target(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_holds_target(item) for item in value)
-    return isinstance(value, torch.Tensor | np.ndarray) or _loads(value)
-
-
-def _holds_tensor(node: Node) -> bool:
-    if isinstance(node, Map):
-        return any(_holds_tensor(item) for _, item in node.items)
-    if isinstance(node, Sequence | Compound):
-        return any(_holds_tensor(item) for item in (node.items if isinstance(node, Sequence) else node.parts))
-    return isinstance(node, nodes.Tensor | Shared | View)
-
-
-def _called(node: Node) -> str:
-    if isinstance(node, nodes.Value):
-        return f"a {type(node.value).__name__}"
-    return f"a {getattr(node, 'kind', 'tensor')}"
-
-
-def _update(
-    current: dict[Any, Any], items: list[tuple[Any, Finish]], attributes: list[tuple[Compound, Finish]]
-) -> dict[Any, Any]:
-    for name, finish in items:
-        value = finish()
-        if value is not current[name]:
-            current[name] = value
-    for key, finish in attributes:
-        set_attribute(current, key, finish())
-    return current
-
-
-def _refill(current: Any, value: Any) -> Any:
-    """Give a dict or list new content, so that whoever else holds it sees that."""
-    current.clear()
-    (current.update if isinstance(current, dict) else current.extend)(value)
-    return current
-
-
-def _replace_items(current: list[Any] | tuple[Any, ...], items: list[Finish]) -> Any:
-    values = [finish() for finish in items]
-    if isinstance(current, list):
-        current[:] = values
-        return current
-    # A tuple stays the same object where all its items do.
-    return current if all(a is b for a, b in zip(current, values, strict=True)) else tuple(values)
+        return (lambda: refill(current, builder.build())) if is_dict or is_list else builder.build

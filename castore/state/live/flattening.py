@@ -28,7 +28,7 @@ FACTORIES: dict[type | None, str | None] = {None: None} | {k: k.__name__ for k i
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """root: the state's node, tensors without chunks. sources: the bytes of each Tensor, as `nodes.tensors(root)` orders them."""
+    """root: the state's node, tensors without chunks. sources: the bytes of each Tensor, as `nodes.tensors` orders them."""
 
     root: Node
     sources: list[TensorSource]
@@ -144,7 +144,7 @@ class _Walk:
         return Sequence(type(value).__name__, self._members(value))
 
     def _members(self, value: set[Any] | frozenset[Any]) -> list[Node]:
-        """In an order of their own: Python's differs from one process to the next, and the same state must be the same tree."""
+        """In an order of their own: Python's differs by process, and the same state must be the same tree."""
         return sorted((self._key(item) for item in value), key=repr)
 
     # Keys

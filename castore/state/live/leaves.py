@@ -1,7 +1,8 @@
-"""Plain leaves that are more than one scalar: each kind is a name, the exact type, its parts, and how they make it again.
+"""Plain leaves that are more than one scalar: a name, the exact type, its parts, and how they make it again.
 
-A new kind is one line in `_LEAVES`. Parts are states themselves, so they need no encoding of their own. `make` gets values from a
-tree that nobody vouches for: it constructs nothing but its own kind, and any error it raises is reported as damage.
+A new kind is one line in `_LEAVES`. Parts are states themselves, so they need no encoding of their own. `make` gets
+values from a tree that nobody vouches for: it constructs nothing but its own kind, and any error it raises is reported
+as damage.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Leaf:
 
 
 def _exactly(kind: type, value: Any) -> Any:
-    """`value`, which must be a `kind`: many constructors take an int or an iterable and would allocate whatever it says."""
+    """`value`, which must be a `kind`: many constructors take an int or an iterable and allocate whatever it says."""
     if type(value) is not kind:
         raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
     return value

@@ -33,7 +33,6 @@ def refusal(path: Path, value: Any) -> StateError:
 
 
 def _advice(value: Any) -> str:
-    kind = type(value)
     if isinstance(value, torch.nn.Module):
         return "commit model.state_dict() instead of the model"
     if isinstance(value, torch.Tensor):
@@ -46,7 +45,7 @@ def _advice(value: Any) -> str:
         return "convert it with numpy.asarray()"
     if isinstance(value, enum.Enum):
         return "commit its .value or its .name"
-    if isinstance(value, _CODE) or callable(getattr(value, "__call__", None)) and "lambda" in repr(kind):  # noqa: B004
+    if isinstance(value, _CODE):
         return "code is not data: leave it out, or commit its name"
     if callable(getattr(value, "state_dict", None)):
         return "commit its state_dict() instead"
@@ -76,5 +75,5 @@ def tensor_advice(value: torch.Tensor) -> str:
     if value.is_nested:
         return "commit list(tensor.unbind()) instead"
     if type(value) in (torch.Tensor, torch.nn.Parameter):
-        return f"dtype {value.dtype} in layout {value.layout} has no encoding: convert it to a dense tensor of another dtype"
+        return f"dtype {value.dtype} in layout {value.layout} has no encoding: convert it to another dtype or layout"
     return "convert it to a plain torch.Tensor"

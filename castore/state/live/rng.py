@@ -14,7 +14,8 @@ from castore.errors import StateError
 def rng_state() -> dict[str, Any]:
     """The states of Python's `random`, NumPy's global generator, torch's CPU generator and that of each CUDA device.
 
-    {"python": {"version", "words" (uint32 array), "gauss"}, "numpy": dict, "torch": uint8 tensor, "cuda": [uint8 tensor]}.
+    {"python": {"version", "words" (uint32 array), "gauss"}, "numpy": dict, "torch": uint8 tensor,
+    "cuda": [uint8 tensor]}.
     """
     version, words, gauss = random.getstate()
     return {

@@ -1,4 +1,4 @@
-"""Where the bytes of a state's tensors are read from: in place where they lie contiguous on the CPU, else piece by piece."""
+"""Where the bytes of a state's tensors come from: read in place where contiguous on the CPU, else copied by pieces."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def tensor_bytes(tensor: torch.Tensor) -> memoryview:
         tensor = tensor.detach()
     if tensor.dtype in _NUMPY_READS and tensor.dim() <= _FEW_DIMS:
         return tensor.numpy().data.cast("B")  # the same as below, in a third of the time
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+    # Not reshape(-1): it keeps whatever stride a dimension of one element has, and view() then refuses.
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
@@ -159,7 +160,7 @@ class ArraySource(TensorSource):
         # Items without a named dtype are `per_item` bytes each: a span may begin and end within one.
         per_item = array.dtype.itemsize // self.width
         start, stop = first // per_item, -(-last // per_item)
-        out = np.empty(stop - start, dtype=array.dtype)
+        out = np.zeros(stop - start, dtype=array.dtype)  # zeros, so that the padding of records is the same each time
         done = 0
         for index, count in pieces(array.shape, start, stop):
             out[done : done + count].reshape(array[index].shape)[...] = array[index]

@@ -18,7 +18,7 @@ _BY_ROW = (torch.sparse_csr, torch.sparse_bsr)
 
 
 def parts(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """(indices, values, size, coalesced) of COO, (compressed, plain, values, size) of the others. They share its memory."""
+    """(indices, values, size, coalesced) of COO, (compressed, plain, values, size) of the others; they share memory."""
     tensor = tensor.detach()
     if tensor.layout is torch.sparse_coo:
         return tensor._indices(), tensor._values(), tensor.shape, tensor.is_coalesced()

@@ -1,0 +1,59 @@
+"""Which commits and tensors a damaged record affects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from castore.errors import CorruptError
+from castore.maintenance.reports import FsckError
+from castore.objects import nodes
+from castore.repo import Repository
+
+_MOST_PATHS = 20
+
+
+def affected(repo: Repository, bad: Mapping[bytes, FsckError], commits: Iterable[str]) -> list[FsckError]:
+    """The errors of bad records, each with the commits that it affects and the paths in them."""
+    if not bad:
+        return []
+    causes = _spread(repo, bad)
+    touched: dict[bytes, tuple[dict[str, None], dict[str, None]]] = {one: ({}, {}) for one in bad}
+    for commit_id in commits:
+        for cause, path in _in_commit(repo, commit_id, causes):
+            touched[cause][0][commit_id] = None
+            if path:
+                touched[cause][1][path] = None
+    return [
+        replace(error, commits=tuple(touched[one][0]), paths=tuple(touched[one][1])[:_MOST_PATHS])
+        for one, error in bad.items()
+    ]
+
+
+def _spread(repo: Repository, bad: Mapping[bytes, FsckError]) -> dict[bytes, bytes]:
+    """Every record that can't be decoded -> the bad record that it needs: itself, or a base below it."""
+    causes = {one: one for one in bad}
+    grew = True
+    while grew:
+        grew = False
+        for record_id, place in repo.chunks.access.index.items():
+            if place.base in causes and record_id not in causes:
+                causes[record_id] = causes[place.base]
+                grew = True
+    return causes
+
+
+def _in_commit(repo: Repository, commit_id: str, causes: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, str]]:
+    size = repo.hash.size
+    reader = repo.tree_reader()
+    try:
+        root = reader.read(bytes.fromhex(repo.commit(commit_id).tree))
+    except CorruptError:
+        return [(causes[one], "") for one, _ in reader.object_ids if one in causes]
+    found = [(causes[one], "") for one, _ in reader.object_ids if one in causes]
+    for path, entry in nodes.tensors(root):
+        for start in range(0, len(entry.chunks), size):
+            cause = causes.get(entry.chunks[start : start + size])
+            if cause is not None:
+                found.append((cause, ".".join(path)))
+    return found

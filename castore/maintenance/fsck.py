@@ -1,0 +1,154 @@
+"""fsck: every checksum, link and base of a store, and which commits what is wrong affects."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field, replace
+
+from castore import limits
+from castore.chunks import pack
+from castore.chunks.decode import Wanted
+from castore.chunks.hashing import checksum
+from castore.chunks.index import Place
+from castore.errors import CorruptError
+from castore.limits import MIB
+from castore.maintenance.affected import affected
+from castore.maintenance.history_check import check_history
+from castore.maintenance.repair import repair as repair_store
+from castore.maintenance.reports import FsckError, FsckReport
+from castore.repo import Repository
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Collected while the packs are read. bad: damaged records with the problem; bad_packs: packs to be replaced."""
+
+    errors: list[FsckError] = field(default_factory=list)
+    bad: dict[bytes, FsckError] = field(default_factory=dict)
+    bad_packs: set[bytes] = field(default_factory=set)
+    listed: dict[bytes, list[tuple[bytes, pack.Entry]]] = field(default_factory=dict)  # id -> where footers list it
+    packs: int = 0
+    records: int = 0
+    read_bytes: int = 0
+
+
+def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
+    """Check packs, index, refs and history. What is wrong is in the report; only a store that can't be opened raises."""
+    findings = _Findings()
+    _check_packs(repo, findings, read_data)
+    _check_index(repo, findings)
+    if read_data:
+        _check_chunks(repo, findings)
+    commits, history_errors, missing = check_history(repo)
+    bad = {**missing, **findings.bad}
+    errors = [*findings.errors, *affected(repo, bad, commits), *history_errors]
+    report = FsckReport(not errors, findings.packs, findings.records, len(commits), findings.read_bytes, tuple(errors))
+    if not repair or report.ok:
+        return report
+    done = repair_store(repo, findings.bad_packs, set(findings.bad))
+    return replace(fsck(repo, read_data, repair=False), repaired=tuple(done))
+
+
+def _check_packs(repo: Repository, findings: _Findings, read_data: bool) -> None:
+    ids = list(repo.chunks.files.ids())
+    repo.progress.start("Checking packs", len(ids), "packs")
+    for pack_id in ids:
+        findings.packs += 1
+        try:
+            entries = repo.chunks.files.footer(pack_id)
+        except FileNotFoundError:
+            continue  # gc deleted it since it was listed
+        except CorruptError as error:
+            findings.bad_packs.add(pack_id)
+            findings.errors.append(FsckError(f"{error}", pack=_name(pack_id)))
+            continue
+        findings.records += len(entries)
+        for entry in entries:
+            findings.listed.setdefault(entry.id, []).append((pack_id, entry))
+        if read_data:
+            _check_records(repo, findings, pack_id, entries)
+        repo.progress.advance(1)
+    repo.progress.finish()
+
+
+def _name(pack_id: bytes) -> str:
+    return f"{pack_id.hex()}.pack"
+
+
+def _check_records(repo: Repository, findings: _Findings, pack_id: bytes, entries: list[pack.Entry]) -> None:
+    """Every byte between a pack's header and its footer."""
+    fmt = repo.chunks.files.format
+    for entry in sorted(entries, key=lambda one: one.offset):
+        head = repo.chunks.files.read(pack_id, entry.offset - fmt.record_header_bytes, fmt.record_header_bytes)
+        payload = repo.chunks.files.read(pack_id, entry.offset, entry.length)
+        findings.read_bytes += len(head) + len(payload)
+        if checksum(payload) != entry.checksum:
+            findings.bad_packs.add(pack_id)
+            findings.bad[entry.id] = FsckError("the payload's checksum is wrong", _name(pack_id), entry.id.hex())
+        elif head != fmt.record_header(entry):
+            findings.bad_packs.add(pack_id)
+            problem = "the entry before the payload differs from the footer's (the record itself is good)"
+            findings.errors.append(FsckError(problem, _name(pack_id), entry.id.hex()))
+
+
+def _check_index(repo: Repository, findings: _Findings) -> None:
+    """The index against the footers: it may lack dead records, but what it says must be so."""
+    wrong = 0
+    for record_id, place in repo.chunks.access.use(lambda index: list(index.items())):
+        entry = place.entry(record_id)
+        if (place.pack, entry) not in findings.listed.get(record_id, ()) and place.pack not in findings.bad_packs:
+            wrong += 1
+    if wrong:
+        findings.errors.append(FsckError(f"the index is wrong about {wrong} records; --repair rebuilds it"))
+
+
+def _check_chunks(repo: Repository, findings: _Findings) -> None:
+    """Decode every record of the index and hash what comes out."""
+    items = repo.chunks.access.index.items()
+    repo.progress.start("Decoding", repo.chunks.access.index.count(), "records")
+
+    def work(batch: list[tuple[bytes, Place]]) -> list[tuple[bytes, FsckError]]:
+        return [bad for bad in (_decoded(repo, one, place) for one, place in batch) if bad is not None]
+
+    failed = {one: error for found in repo.chunks.pool.map(work, _batches(items)) for one, error in found}
+    repo.progress.finish()
+    failed.update(findings.bad)
+    for record_id, error in failed.items():
+        if not _fails_by_base(repo, record_id, failed):
+            findings.bad[record_id] = error
+
+
+def _fails_by_base(repo: Repository, record_id: bytes, failed: Container[bytes]) -> bool:
+    """Whether a record can't be decoded only because a base below it can't: it is good itself, and stays."""
+    place = repo.chunks.access.index.get(record_id)
+    for _ in range(limits.MAX_DEPTH):
+        if place is None or not place.base:
+            return False
+        if place.base in failed:
+            return True
+        place = repo.chunks.access.index.get(place.base)
+    return False
+
+
+def _decoded(repo: Repository, record_id: bytes, place: Place) -> tuple[bytes, FsckError] | None:
+    out = repo.chunks.decoder.scratch("fsck", place.raw_length)
+    try:
+        repo.chunks.decoder.decode([Wanted(record_id, place, out)])
+    except CorruptError as error:
+        return record_id, FsckError(str(error), _name(place.pack), record_id.hex())
+    finally:
+        repo.progress.advance(1)
+    return None
+
+
+def _batches(items: Iterator[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:
+    batch: list[tuple[bytes, Place]] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += item[1].raw_length
+        if size >= MIB or len(batch) == 128:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,165 @@
+"""Garbage collection: mark without holding anyone up, copy what survives, then a short look and the sweep under the lock.
+
+A commit in flight may count on a record that is swept here: the sweep counts the index's epoch up, and the commit, which
+publishes under the same lock, sees that and puts it again. In what order things reach the disk: surviving records in new
+packs, the index, the deletion of old packs. After a crash in between, a record lies in two packs, or a pack that nobody
+needs is left: the next gc deals with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from castore import _fs
+from castore.chunks import pack
+from castore.chunks.index import Place
+from castore.chunks.writer import pack_path
+from castore.errors import CorruptError
+from castore.maintenance.copying import Copier
+from castore.maintenance.mark import Marker, tips
+from castore.maintenance.reports import GcReport, Unreachable
+from castore.repo import Repository
+
+_REWRITE_BELOW = 0.5  # of a pack's bytes alive: copying them costs less than what it frees
+_MOST_NAMED = 1000  # unreachable commits in a report
+
+
+@dataclass(slots=True)
+class _Pack:
+    """A pack as the mark found it. dead: its records that nothing needs."""
+
+    size: int
+    live_bytes: int = 0
+    dead: dict[bytes, Place] = field(default_factory=dict)
+
+
+def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
+    """Delete every record that no ref needs. Raises CorruptError or MissingError, and deletes nothing, if history is broken."""
+    repo.chunks.access.look_again()  # a pack that a crash kept out of the index is garbage, or was copied from a backup
+    marker = Marker(repo)
+    repo.progress.start("Marking", None, "commits")
+    marker.mark(_present(repo, tips(repo, expire_before)))
+    repo.progress.finish()
+    packs = _survey(repo, marker.live)
+    unreachable = _unreachable(repo, marker, packs)
+    doomed = {
+        pack_id: found
+        for pack_id, found in packs.items()
+        if found.dead and found.live_bytes < _REWRITE_BELOW * found.size
+    }
+    if dry_run:
+        copied_bytes = sum(found.live_bytes for found in doomed.values())
+        return _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=True)
+    with Copier(repo) as copier:
+        repo.progress.start("Copying", sum(found.live_bytes for found in doomed.values()), "bytes")
+        copier.copy((one, place) for one, place in _in_packs(repo, doomed) if one in marker.live)
+        copier.seal()
+        repo.progress.finish()
+        with repo.lock.held():
+            return _sweep(repo, marker, packs, doomed, copier, expire_before, unreachable)
+
+
+def _present(repo: Repository, commits: set[str]) -> set[str]:
+    """Commits without those that only a reflog still names: they were collected, or never published."""
+    needed = {*repo.refs.branches().values(), *repo.refs.tags().values(), repo.refs.head().commit or ""}
+    listed = sorted(commits - needed)
+    places = repo.chunks.access.use(lambda index: index.get_many([bytes.fromhex(one) for one in listed]))
+    return commits - {one for one, place in zip(listed, places, strict=True) if place is None}
+
+
+def _survey(repo: Repository, live: set[bytes]) -> dict[bytes, _Pack]:
+    """What is alive and dead in each pack of the index."""
+    packs = {pack_id: _Pack(size) for pack_id, size in repo.chunks.access.index.packs().items()}
+    header = repo.chunks.files.format.record_header_bytes
+    for record_id, place in repo.chunks.access.index.items():
+        found = packs.get(place.pack)
+        if found is None:
+            continue  # a commit that was published since the packs were listed
+        if record_id in live:
+            found.live_bytes += place.length + header
+        else:
+            found.dead[record_id] = place
+    for found in packs.values():
+        if not found.live_bytes and not found.dead:
+            found.live_bytes = found.size  # nothing of it is in the index: fsck's business, not ours
+    return packs
+
+
+def _in_packs(repo: Repository, packs: Container[bytes]) -> Iterator[tuple[bytes, Place]]:
+    return ((record_id, place) for record_id, place in repo.chunks.access.index.items() if place.pack in packs)
+
+
+def _sweep(
+    repo: Repository,
+    marker: Marker,
+    packs: dict[bytes, _Pack],
+    doomed: dict[bytes, _Pack],
+    copier: Copier,
+    expire_before: datetime,
+    unreachable: tuple[Unreachable, ...],
+) -> GcReport:
+    """Call with the lock held. What refs came to need since the mark is not dead any more."""
+    expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
+    fresh = marker.mark(_present(repo, tips(repo, expire_before)))
+    for pack_id, found in packs.items():
+        revived = [(record_id, found.dead.pop(record_id)) for record_id in found.dead.keys() & fresh]
+        if pack_id in doomed:
+            copier.copy(revived)
+    new_packs, records = copier.publish()
+    access = repo.chunks.access
+    access.refresh()
+    dead = [record_id for found in packs.values() for record_id in found.dead]
+    access.index.update(packs=new_packs, records=records, gone_packs=doomed, gone_records=dead, swept=True)
+    access.after_update(access.index)
+    for pack_id in doomed:
+        path = pack_path(repo.chunks.packs, pack_id)
+        repo.chunks.files.forget(pack_id)
+        _fs.remove(path)
+        _fs.sync_dir(path.parent)
+    repo.refs.remove_leftovers()
+    abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
+    copied_bytes = sum(size for _, size in new_packs)
+    report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
+    return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)
+
+
+def _report(
+    marker: Marker,
+    packs: dict[bytes, _Pack],
+    doomed: dict[bytes, _Pack],
+    copied_bytes: int,
+    unreachable: tuple[Unreachable, ...],
+    dry_run: bool,
+) -> GcReport:
+    return GcReport(
+        dry_run=dry_run,
+        live_chunks=len(marker.live),
+        removed_chunks=sum(len(found.dead) for found in packs.values()),
+        freed_bytes=sum(found.size for found in doomed.values()) - copied_bytes,
+        removed_packs=sum(1 for found in doomed.values() if not found.live_bytes),
+        rewritten_packs=sum(1 for found in doomed.values() if found.live_bytes),
+        unreachable=unreachable,
+    )
+
+
+def _unreachable(repo: Repository, marker: Marker, packs: dict[bytes, _Pack]) -> tuple[Unreachable, ...]:
+    """The commits among the dead, with why: by name, as far as they can be read."""
+    logged = {one for ref in repo.refs.reflog.refs() for e in repo.refs.reflog.read(ref) for one in (e.old, e.new)}
+    dead = [one for found in packs.values() for one, place in found.dead.items() if place.kind == pack.COMMIT]
+    found: list[Unreachable] = []
+    for record_id in dead[:_MOST_NAMED]:
+        name = record_id.hex()
+        why = (
+            "only reflog entries older than the expiry lead to it"
+            if name in logged
+            else "no branch, tag, HEAD or reflog leads to it"
+        )
+        try:
+            commit = repo.commit(name)
+        except CorruptError as error:
+            found.append(Unreachable(name, f"{why}; it is damaged: {error}"))
+        else:
+            found.append(Unreachable(name, why, commit.step, commit.message))
+    return tuple(found)

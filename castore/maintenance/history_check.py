@@ -1,0 +1,115 @@
+"""Whether every ref leads to commits, and every commit to its tree and its chunks."""
+
+from __future__ import annotations
+
+from castore import limits
+from castore.chunks import pack
+from castore.errors import CorruptError
+from castore.maintenance.reports import FsckError
+from castore.objects import references
+from castore.repo import Repository
+
+
+def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[bytes, FsckError]]:
+    """Walk from every ref. Returns the commits that can be read, what is wrong with refs, logs and commits, and the
+    records that history needs and no pack has (or whose object is damaged)."""
+    errors: list[FsckError] = []
+    missing: dict[bytes, FsckError] = {}
+    commits: list[str] = []
+    pending = _tips(repo, errors)
+    seen: set[str] = set()
+    trees: set[bytes] = set()
+    repo.progress.start("Checking history", None, "commits")
+    while pending:
+        commit_id, source = pending.pop()
+        if commit_id in seen:
+            continue
+        seen.add(commit_id)
+        try:
+            commit = repo.commit(commit_id)
+        except CorruptError as error:
+            problem = f"{source} leads to commit {commit_id}, which cannot be read: {error}"
+            errors.append(FsckError(problem, record=commit_id, commits=(commit_id,)))
+            continue
+        commits.append(commit_id)
+        _check_tree(repo, bytes.fromhex(commit.tree), trees, missing)
+        pending.extend((parent, f"commit {commit_id}") for parent in commit.parents)
+        repo.progress.advance(1)
+    repo.progress.finish()
+    return commits, errors, missing
+
+
+def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
+    """(commit id, what names it) of every ref; what can't be read of a ref is an error."""
+    found: list[tuple[str, str]] = []
+    refs = repo.refs
+    try:
+        head = refs.head()
+        if head.commit is not None:
+            found.append((head.commit, "HEAD"))
+    except CorruptError as error:
+        errors.append(FsckError(str(error)))
+    named = [(f"branch {name!r}", refs.branch, name) for name in refs.branch_names()]
+    named += [(f"tag {name!r}", refs.tag, name) for name in refs.tag_names()]
+    for what, read, name in named:
+        try:
+            commit = read(name)
+        except CorruptError as error:
+            errors.append(FsckError(str(error)))
+        else:
+            if commit is not None:
+                found.append((commit, what))
+    for ref in refs.reflog.refs():
+        lines = refs.reflog.damaged_lines(ref)
+        if lines:
+            errors.append(FsckError(f"the reflog of {ref} has damaged lines: {', '.join(map(str, lines[:10]))}"))
+    return found
+
+
+def _check_tree(repo: Repository, tree_id: bytes, seen: set[bytes], missing: dict[bytes, FsckError]) -> None:
+    size = repo.hash.size
+    pending: list[tuple[bytes, bool]] = [(tree_id, True)]
+    while pending:
+        object_id, is_root = pending.pop()
+        if object_id in seen:
+            continue
+        seen.add(object_id)
+        try:
+            data = repo.chunks.object(object_id, pack.TREE)
+            found = (references.of_node if is_root else references.of_segment)(data, size)
+            chunks = bytes(found.chunks) + b"".join(repo.chunks.object(one, pack.CHUNK_LIST) for one in found.lists)
+        except CorruptError as error:
+            missing[object_id] = FsckError(str(error), record=object_id.hex())
+            continue
+        pending.extend((segment, False) for segment in found.segments)
+        ids = [one for i in range(0, len(chunks), size) if (one := chunks[i : i + size]) not in seen]
+        seen.update(ids)
+        _check_chains(repo, ids, missing)
+
+
+def _check_chains(repo: Repository, ids: list[bytes], missing: dict[bytes, FsckError]) -> None:
+    """Each chunk and each base below it must be in the index."""
+    try:
+        repo.chunks.decoder.chains(repo.chunks.places(ids))
+        return
+    except CorruptError:
+        pass  # at least one: which ones is told below
+    for chunk_id in ids:
+        problem = _chain_problem(repo, chunk_id)
+        if problem:
+            missing[chunk_id] = FsckError(problem, record=chunk_id.hex())
+
+
+def _chain_problem(repo: Repository, chunk_id: bytes) -> str:
+    index = repo.chunks.access.index
+    place = index.get(chunk_id)
+    if place is None:
+        return "a chunk is in no pack"
+    for _ in range(limits.MAX_DEPTH):
+        if not place.base:
+            return ""
+        base = index.get(place.base)
+        if base is None:
+            return f"a chunk's delta needs the base {place.base.hex()}, which is in no pack"
+        place = base
+    return "a chunk's deltas form a circle"

@@ -1,0 +1,95 @@
+"""Mark: every record that history needs, from the refs down to the bases of deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from castore.chunks import pack
+from castore.objects import references
+from castore.repo import Repository
+
+_BATCH = 4096
+
+
+def tips(repo: Repository, expire_before: datetime) -> set[str]:
+    """The commits that refs name: branches, tags, HEAD, and reflog entries that have not expired."""
+    found = {*repo.refs.branches().values(), *repo.refs.tags().values()}
+    head = repo.refs.head().commit
+    if head is not None:
+        found.add(head)
+    for ref in repo.refs.reflog.refs():
+        for entry in repo.refs.reflog.read(ref):
+            if entry.time >= expire_before:
+                found.update(one for one in (entry.old, entry.new) if one is not None)
+    return found
+
+
+class Marker:
+    """The ids of all live records; about 100 bytes of memory for each. Marking again adds what is new, and only reads that."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._size = repo.hash.size
+        self.live: set[bytes] = set()
+        self.commits: set[str] = set()
+        self._segments: set[bytes] = set()  # seen as segments: an id seen as a root was read as something else
+
+    def mark(self, commits: Iterable[str]) -> set[bytes]:
+        """Mark these commits, their ancestors and all that they need; returns what was not marked before.
+
+        Raises CorruptError, MissingError: nothing may be deleted on the word of a broken history.
+        """
+        fresh: set[bytes] = set()
+        open_commits = list(commits)
+        while open_commits:
+            commit_id = open_commits.pop()
+            if commit_id in self.commits:
+                continue
+            commit = self._repo.commit(commit_id)
+            self.commits.add(commit_id)
+            self._add(bytes.fromhex(commit_id), fresh)
+            self._tree(bytes.fromhex(commit.tree), fresh)
+            open_commits.extend(commit.parents)
+            self._repo.progress.advance(1)
+        self._bases(fresh)
+        return fresh
+
+    def _add(self, record_id: bytes, fresh: set[bytes]) -> bool:
+        if record_id in self.live:
+            return False
+        self.live.add(record_id)
+        fresh.add(record_id)
+        return True
+
+    def _tree(self, tree_id: bytes, fresh: set[bytes]) -> None:
+        if not self._add(tree_id, fresh):
+            return
+        get = self._repo.chunks.object
+        pending = [references.of_node(get(tree_id, pack.TREE), self._size)]
+        while pending:
+            found = pending.pop()
+            self._chunks(bytes(found.chunks), fresh)
+            for list_id in found.lists:
+                if self._add(list_id, fresh):
+                    self._chunks(get(list_id, pack.CHUNK_LIST), fresh)
+            for segment_id in found.segments:
+                self._add(segment_id, fresh)
+                if segment_id not in self._segments:
+                    self._segments.add(segment_id)
+                    pending.append(references.of_segment(get(segment_id, pack.TREE), self._size))
+
+    def _chunks(self, ids: bytes, fresh: set[bytes]) -> None:
+        for start in range(0, len(ids), self._size):
+            self._add(ids[start : start + self._size], fresh)
+
+    def _bases(self, fresh: set[bytes]) -> None:
+        """Deltas need their bases, which need theirs."""
+        pending = list(fresh)
+        while pending:
+            bases: list[bytes] = []
+            for start in range(0, len(pending), _BATCH):
+                for place in self._repo.chunks.places(pending[start : start + _BATCH]):
+                    if place.base and self._add(place.base, fresh):
+                        bases.append(place.base)
+            pending = bases

@@ -1,0 +1,64 @@
+"""What a tree's objects refer to, object by object, without building nodes: gc skips what it has seen before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from castore import limits
+from castore.errors import CorruptError
+from castore.objects.canonical import loads
+from castore.objects.tree import COMPOUND, DIRECTORY, FILE, MAP, SEQUENCE, SHARED, TENSOR
+
+
+@dataclass(slots=True)
+class References:
+    """chunks: ids one after another. segments, lists: ids of objects (parts of containers; lists of chunk ids)."""
+
+    chunks: bytearray = field(default_factory=bytearray)
+    segments: list[bytes] = field(default_factory=list)
+    lists: list[bytes] = field(default_factory=list)
+
+
+def of_node(data: bytes, hash_size: int) -> References:
+    """The references of a tree's root object. Raises CorruptError."""
+    found = References()
+    _node(loads(data, "a tree"), found, hash_size, 0)
+    return found
+
+
+def of_segment(data: bytes, hash_size: int) -> References:
+    """The references of a segment: an array of nodes. Raises CorruptError."""
+    found = References()
+    items = loads(data, "a segment of a tree")
+    if type(items) is not list:
+        raise CorruptError("a segment of a tree is not an array; run `castore fsck`")
+    for item in items:
+        _node(item, found, hash_size, 0)
+    return found
+
+
+def _node(value: Any, found: References, hash_size: int, depth: int) -> None:
+    if type(value) is not list or not value or type(value[0]) is not int:
+        return  # a plain value, or a path
+    if depth > limits.MAX_TREE_NESTING:
+        raise CorruptError("a tree nests deeper than any state; run `castore fsck`")
+    tag = value[0]
+    if tag == TENSOR:
+        chunks = value[-1]
+        if type(chunks) is list:
+            found.lists.extend(chunks)
+        else:
+            found.chunks += chunks
+    elif tag in (MAP, SEQUENCE, FILE, DIRECTORY):
+        items = value[-1]
+        if type(items) is bytes:
+            found.segments.extend(items[i : i + hash_size] for i in range(0, len(items), hash_size))
+        else:
+            for item in items:
+                _node(item, found, hash_size, depth + 1)
+    elif tag == COMPOUND:
+        for part in value[2]:
+            _node(part, found, hash_size, depth + 1)
+    elif tag == SHARED:
+        _node(value[2], found, hash_size, depth + 1)
