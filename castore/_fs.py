@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -102,7 +103,7 @@ def make_dir(path: Path) -> None:
     """Create a directory, private to its owner, and make its entry durable. It may be there already."""
     try:
         with storage_errors("create", path):
-            path.mkdir(mode=0o700)
+            os.mkdir(path, 0o700)
     except FileExistsError:
         if not path.is_dir():
             raise StorageError(f"cannot create {path}: a file of that name is in the way") from None
@@ -126,16 +127,22 @@ def rename(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, which must be free; durable once `sync_dir(target.parent)` has returned."""
+    with storage_errors("link", target):
+        os.link(source, target)
+
+
 def remove(path: Path) -> None:
     """Delete a file; durable once `sync_dir(path.parent)` has returned. It may be gone already."""
     with contextlib.suppress(FileNotFoundError), storage_errors("delete", path):
-        path.unlink()
+        os.unlink(path)
 
 
 def remove_dir(path: Path) -> None:
     """Delete an empty directory; one that is missing or not empty is left alone."""
     with contextlib.suppress(OSError):
-        path.rmdir()
+        os.rmdir(path)
 
 
 def remove_tree(path: Path) -> None:
@@ -145,7 +152,7 @@ def remove_tree(path: Path) -> None:
     for entry in path.iterdir():
         remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else remove(entry)
     with storage_errors("delete", path):
-        path.rmdir()
+        os.rmdir(path)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -201,8 +208,9 @@ def remove_abandoned(path: Path) -> bool:
 class Lock:
     """The store's lock, between processes and between threads: short critical sections only.
 
-    flock is released by the kernel when its holder dies, so there are no stale locks to break. A thread that holds it
-    may take it again.
+    flock is released by the kernel when its holder dies, so there are no stale locks to break. It is released by name,
+    not by closing the file: a child forked meanwhile (a data loader's worker) has the file open for as long as it lives.
+    A thread that holds the lock may take it again.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -224,6 +232,7 @@ class Lock:
             yield
         finally:
             self._thread.holds = False
+            fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
     def _acquire(self, fd: int) -> None:
@@ -261,18 +270,23 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+MOUNTS = Path("/proc/self/mountinfo")  # proc(5)
+
+
 def network_file_system(path: Path) -> str | None:
     """The type of the network file system that `path` lies on, or None for a local one."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+        mounts = MOUNTS.read_text("utf-8", "surrogateescape").split("\n")
     except OSError:
         return None
     resolved = str(path.resolve())
     best, kind = "", None
     for line in mounts:
         fields = line.split(" ")
-        mount = fields[4].encode().decode("unicode_escape")
+        if len(fields) < 5 or "-" not in fields[:-1]:
+            continue
+        mount = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
         inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
-            best, kind = mount, fields[fields.index("-") + 1]
+            best, kind = mount, fields[fields.index("-", 5) + 1]
     return kind if kind in NETWORK_FILE_SYSTEMS else None

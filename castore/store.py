@@ -268,7 +268,7 @@ class Store:
         return self._repo.refs.tags()
 
     def tag(self, name: str, rev: str = "HEAD", force: bool = False) -> str:
-        """Tag a commit, or move a tag with `force`; returns the id. Raises RefNameError, RefExistsError, RevisionError."""
+        """Tag a commit, or move a tag with `force`; returns its id. Raises RefNameError, RefExistsError, RevisionError."""
         return branches.tag(self._repo, name, rev, force)
 
     def delete_tag(self, name: str) -> str:

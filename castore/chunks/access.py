@@ -104,7 +104,7 @@ class IndexAccess:
             self.index = Index(self._directory, self._hash_size)
 
     def look_again(self) -> bool:
-        """A record that should be there is not: follow a rebuild, take in packs the index lacks. True if anything changed."""
+        """Where a record is missing: follow another process's rebuild, take in packs that the index lacks. True if changed."""
         if self.read_only:
             return False
         with self._lock.held():

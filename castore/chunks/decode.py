@@ -86,7 +86,7 @@ class Decoder:
                 decode_payload(place, payloads[place.pack, place.offset], item.out, bool(place.base), item.id)
             if self._hash.digest(item.out) != item.id:
                 where = chain[-1].pack.hex()
-                raise CorruptError(f"chunk {item.id.hex()} of pack {where} is damaged: it decodes to other bytes")
+                raise CorruptError(f"chunk {item.id.hex()} of pack {where} is damaged: its bytes are others")
 
     def _payloads(self, places: dict[tuple[bytes, int], Place]) -> dict[tuple[bytes, int], memoryview]:
         """Read payloads, close ones together, into this thread's scratch memory."""

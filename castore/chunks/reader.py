@@ -62,7 +62,7 @@ class PackFiles:
             self._open.clear()
 
     def read_into(self, pack_id: bytes, offset: int, out: memoryview) -> None:
-        """Fill `out` from `offset` of a pack. Raises FileNotFoundError when the pack is gone, CorruptError when it is short."""
+        """Fill `out` from `offset` of a pack. Raises FileNotFoundError: it is gone; CorruptError: it is short."""
         file = self._file(pack_id)
         path = pack_path(self.directory, pack_id)
         with storage_errors("read", path):
@@ -84,7 +84,7 @@ class PackFiles:
         return os.fstat(self._file(pack_id).fd).st_size
 
     def footer(self, pack_id: bytes) -> list[pack.Entry]:
-        """A pack's entries, checked against the footer's hash and the pack's name. Raises CorruptError, FileNotFoundError."""
+        """A pack's entries, checked against the footer's hash and its name. Raises CorruptError, FileNotFoundError."""
         size = self.size(pack_id)
         fmt = self.format
         if size < pack.HEADER_BYTES + fmt.trailer_bytes:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
-
 from castore import codecs, dtypes, limits
 from castore.chunks import pack
-from castore.chunks.decode import Wanted
-from castore.chunks.hashing import checksum
+from castore.chunks.access import IndexAccess
+from castore.chunks.decode import Decoder, Wanted
+from castore.chunks.hashing import Hash, checksum
 from castore.chunks.index import Place
 from castore.chunks.writer import PackWriter, SealedPack, move_in
 from castore.codecs.base import Buffer
 from castore.codecs.choice import Encoded, choose
 from castore.dtypes import DType
 from castore.errors import CorruptError
-
-if TYPE_CHECKING:
-    from castore.chunks.store import ChunkStore
-
 
 @dataclass(frozen=True, slots=True)
 class Put:
@@ -49,10 +45,18 @@ class WriteSession:
     put again.
     """
 
-    def __init__(self, store: ChunkStore) -> None:
-        self._store = store
+    def __init__(
+        self, root: Path, hash_: Hash, access: IndexAccess, decoder: Decoder, max_depth: int, epoch: int
+    ) -> None:
+        """root: the `.castore` directory. epoch: the index's, before the first look-up of this session."""
+        self._packs = root / "packs"
+        self._incoming = root / "incoming"
+        self._hash = hash_
+        self._access = access
+        self._decoder = decoder
+        self._max_depth = max_depth
+        self._epoch = epoch
         self._lock = threading.Lock()
-        self._epoch = store.begin()
         self._writers: list[PackWriter] = []
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
         self._reused: set[bytes] = set()
@@ -73,7 +77,7 @@ class WriteSession:
 
     def put_chunks(self, puts: Sequence[Put]) -> list[Stored]:
         """Store chunks, reusing those that are there. May be called from many threads."""
-        ids = [self._store.hash.digest(put.raw) for put in puts]
+        ids = [self._hash.digest(put.raw) for put in puts]
         stored: list[Stored | None] = [None] * len(puts)
         unknown = []
         for number, (put, chunk_id) in enumerate(zip(puts, ids, strict=True)):
@@ -83,7 +87,7 @@ class WriteSession:
             else:
                 unknown.append(number)
         if unknown:
-            places = self._store.access.use(lambda index: index.get_many([ids[n] for n in unknown]))
+            places = self._access.use(lambda index: index.get_many([ids[n] for n in unknown]))
             for number, place in zip(unknown, places, strict=True):
                 stored[number] = self._put(puts[number], ids[number], place)
         return [one for one in stored if one is not None]
@@ -109,11 +113,11 @@ class WriteSession:
 
     def _base(self, put: Put) -> memoryview | None:
         """The raw bytes of a base, if it is there, of the same length, and not too deep already."""
-        decoder = self._store.decoder
-        place = self._store.access.use(lambda index: index.get(put.base))
+        decoder = self._decoder
+        place = self._access.use(lambda index: index.get(put.base))
         if place is None or place.raw_length != len(put.raw):
             return None
-        if len(decoder.chains([place])[0]) > self._store.max_depth:
+        if len(decoder.chains([place])[0]) > self._max_depth:
             return None
         raw = decoder.scratch("base", len(put.raw))
         try:
@@ -125,11 +129,11 @@ class WriteSession:
 
     def put_object(self, kind: int, data: bytes) -> bytes:
         """Store an object; returns its id."""
-        object_id = self._store.hash.digest(data)
+        object_id = self._hash.digest(data)
         with self._lock:
             if object_id in self._written or object_id in self._reused:
                 return object_id
-        if self._store.access.use(lambda index: index.get(object_id)) is not None:
+        if self._access.use(lambda index: index.get(object_id)) is not None:
             self._reused.add(object_id)
             return object_id
         codec = codecs.by_id(codecs.ZSTD)
@@ -153,7 +157,7 @@ class WriteSession:
         with self._lock:
             full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
             if full or len(self._sealed) == len(self._writers):
-                self._writers.append(PackWriter(self._store.incoming, self._store.hash))
+                self._writers.append(PackWriter(self._incoming, self._hash))
             return self._writers[-1]
 
     def swept(self) -> bool:
@@ -162,8 +166,8 @@ class WriteSession:
         What was taken is forgotten here, so that putting it again writes it, and deltas whose base went are written
         anew without it.
         """
-        self._store.access.refresh()
-        index = self._store.access.index
+        self._access.refresh()
+        index = self._access.index
         epoch = index.epoch()
         if epoch == self._epoch:
             return False
@@ -187,12 +191,12 @@ class WriteSession:
 
     def publish(self) -> None:
         """Move the sealed packs in and enter them in the index. Call with the store's lock held, after `swept()`."""
-        access = self._store.access
+        access = self._access
         access.refresh()
         self._published = True
         records: dict[bytes, Place] = {}
         for sealed in self._sealed:
-            move_in(sealed, self._store.packs)
+            move_in(sealed, self._packs)
             self.added_bytes += sealed.size
             # A record that was put again after a sweep lies in a later pack, and that one counts.
             records.update((entry.id, Place.of(sealed.id, entry)) for entry in sealed.entries)

@@ -31,6 +31,7 @@ class ChunkStore:
     """
 
     def __init__(self, root: Path, hash_: Hash, max_depth: int, lock: _fs.Lock, progress: Progress) -> None:
+        self._root = root
         self.hash = hash_
         self.packs = root / "packs"
         self.incoming = root / "incoming"
@@ -46,15 +47,11 @@ class ChunkStore:
 
     def session(self) -> WriteSession:
         """A new writing session; use it as a context manager."""
-        return WriteSession(self)
-
-    def begin(self) -> int:
-        """The index's epoch. After a sweep, files of deleted packs are let go of: open, they would keep their space."""
         epoch = self.access.use(lambda index: index.epoch())
         if epoch != self._epoch:
-            self.files.close()
+            self.files.close()  # gc swept: packs that it deleted keep their space for as long as we hold them open
             self._epoch = epoch
-        return epoch
+        return WriteSession(self._root, self.hash, self.access, self.decoder, self.max_depth, epoch)
 
     def places(self, ids: Sequence[bytes]) -> list[Place]:
         """Where records lie. Raises MissingError."""

@@ -11,7 +11,7 @@ from importlib import import_module
 from castore.codecs.base import Buffer, Codec
 from castore.errors import CorruptError
 
-__all__ = ["PLANES", "RAW", "SUB_PLANES", "XOR_PLANES", "ZSTD", "Buffer", "Codec", "by_id", "known_ids"]
+__all__ = ["PLANES", "RAW", "SUB_PLANES", "XOR_PLANES", "ZSTD", "Buffer", "Codec", "by_id", "known_ids", "name_of"]
 
 RAW, ZSTD, PLANES, XOR_PLANES, SUB_PLANES = range(5)
 
@@ -27,12 +27,20 @@ _MODULES = {  # id in footers, for ever -> module with a `CODEC`
 @cache
 def by_id(codec_id: int) -> Codec:
     """The codec of a footer's byte. Raises CorruptError for one this version does not know."""
+    codec: Codec = import_module(_module(codec_id)).CODEC
+    return codec
+
+
+def name_of(codec_id: int) -> str:
+    """The name of a codec, without loading it. Raises CorruptError for one this version does not know."""
+    return _module(codec_id).rpartition(".")[2].replace("_", "-")
+
+
+def _module(codec_id: int) -> str:
     try:
-        module = import_module(_MODULES[codec_id])
+        return _MODULES[codec_id]
     except KeyError:
         raise CorruptError(f"unknown codec {codec_id}: the store is damaged, or a newer castore wrote it") from None
-    codec: Codec = module.CODEC
-    return codec
 
 
 def known_ids() -> tuple[int, ...]:

@@ -37,7 +37,8 @@ class Copier:
             payload = self._repo.chunks.files.read(place.pack, place.offset, place.length)
             if checksum(payload) != place.checksum:
                 raise CorruptError(
-                    f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; run `castore fsck --repair` before gc"
+                    f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; "
+                    "run `castore fsck --repair` before gc"
                 )
             self._writer().append(place.entry(record_id), payload)
             self._repo.progress.advance(place.length)

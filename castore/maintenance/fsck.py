@@ -33,7 +33,7 @@ class _Findings:
 
 
 def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
-    """Check packs, index, refs and history. What is wrong is in the report; only a store that can't be opened raises."""
+    """Check packs, index, refs and history. What is wrong is reported; only a store that can't be opened raises."""
     findings = _Findings()
     _check_packs(repo, findings, read_data)
     _check_index(repo, findings)

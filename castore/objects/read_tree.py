@@ -61,13 +61,14 @@ class TreeReader:
     def _tensor(
         self, depth: int, kind: str, dtype: str, shape: list[int], grad: bool, numpy_dtype: str, chunks: Any
     ) -> nodes.Tensor:
-        _check(kind, str), _check(grad, bool), _check(numpy_dtype, str)
-        dtypes.by_name(dtype)
+        if type(kind) is not str or type(grad) is not bool or type(numpy_dtype) is not str:
+            raise CorruptError("a tree holds a tensor with a field of the wrong type")
+        if dtype not in dtypes.BY_NAME:
+            dtypes.by_name(dtype)
         if type(chunks) is list:
             (list_id,) = chunks
             chunks = self._object(self._id(list_id), pack.CHUNK_LIST)
-        _check(chunks, bytes)
-        if len(chunks) % self._hash_size:
+        if type(chunks) is not bytes or len(chunks) % self._hash_size:
             raise CorruptError("a tensor's list of chunk ids is truncated")
         return nodes.Tensor(kind, dtype, _sizes(shape), grad, numpy_dtype, chunks)
 

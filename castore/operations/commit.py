@@ -1,4 +1,4 @@
-"""Commit: bytes into chunks, a tree over them, a commit over the tree, and one rename of a ref that makes it history."""
+"""Commit: bytes into chunks, a tree over them, a commit over the tree, and the rename of a ref that makes it history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from castore import limits
 from castore.chunks import pack
 from castore.chunks.session import WriteSession
-from castore.errors import UsageError
+from castore.errors import CorruptError, UsageError
 from castore.history.names import check_name
 from castore.history.reflog import Change
 from castore.objects import codec, nodes
@@ -134,7 +134,7 @@ def _commit(
     details = details.checked()
     check_name(branch)
     parent = repo.refs.branch(branch)
-    bases = Bases(repo.tree(repo.commit(parent)) if parent is not None else None)
+    bases = Bases(_parent_tree(repo, parent))
     with repo.chunks.session() as session:
         for commit in _attempts(repo, session, root, sources, bases, parent, details):
             verify()
@@ -148,9 +148,20 @@ def _commit(
             break
         if session.damaged_bases:
             repo.progress.note(
-                f"{session.damaged_bases} chunks of the parent are damaged and could not serve as bases; run `castore fsck`"
+                f"{session.damaged_bases} chunks of the parent are damaged and could not be bases; run `castore fsck`"
             )
         return Committed(commit, session.added_bytes)
+
+
+def _parent_tree(repo: Repository, parent: str | None) -> nodes.Node | None:
+    """The parent's tree, for its chunks to be bases; damage in it must not keep a run from saving its state."""
+    if parent is None:
+        return None
+    try:
+        return repo.tree(repo.commit(parent))
+    except CorruptError as error:
+        repo.progress.note(f"the parent {parent} cannot be read, so everything is stored whole: {error}")
+        return None
 
 
 def _attempts(

@@ -15,7 +15,7 @@ _PIECE_BYTES = 4 << 20
 
 
 def diff(repo: Repository, old: str, new: str) -> Diff:
-    """Compare the trees of two commits. Tensors whose chunks are the same are not read. Raises CorruptError, MissingError."""
+    """Compare two commits. Tensors whose chunks are the same are not read. Raises CorruptError, MissingError."""
     old_id, new_id = repo.resolve(old), repo.resolve(new)
     before, after = (repo.tree(repo.commit(commit)) for commit in (old_id, new_id))
     tensors = tuple(_tensor_changes(repo, dict(_tensors(before)), dict(_tensors(after))))

@@ -8,7 +8,7 @@ from castore.objects import nodes
 from castore.operations.fetch import raw_bytes
 from castore.operations.load import walk_files
 from castore.operations.reports import TreeEntry
-from castore.operations.select import choose_files, patterns, select
+from castore.operations.select import choose_files, matches, patterns, select
 from castore.repo import Repository
 
 
@@ -17,11 +17,11 @@ def entries(repo: Repository, rev: str, only: str | Sequence[str] | None) -> Ite
     root = repo.tree(repo.commit(repo.resolve(rev)))
     if isinstance(root, nodes.Directory):
         files = dict(walk_files(root))
-        for name in choose_files(files, patterns(only)):
+        for name, inside in choose_files(files, patterns(only)).items():
             node = files[name]
             yield TreeEntry(name, f"file ({node.format})", raw_bytes=node.size, value=node.note)
             for path, data in node.segments:
-                if path:
+                if path and (inside is None or matches(path, inside)):
                     yield _tensor(f"{name}.{'.'.join(path)}", data)
         return
     yield from _leaves(select(root, patterns(only)), ())

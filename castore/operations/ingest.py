@@ -16,6 +16,7 @@ from castore.repo import Repository
 
 _BATCH_BYTES = MIB
 _BATCH_CHUNKS = 128
+_MOST_COMPONENTS = 64  # in a commit's statistics; a list of thousands would tell nobody anything
 
 
 class Source(Protocol):
@@ -92,8 +93,13 @@ def store_sources(
     """Store every source's chunks and set the entries' chunk ids. Returns what each top-level part took."""
     chunk_ids: dict[int, bytearray] = {id(source.entry): bytearray() for source in sources}
     totals: dict[str, list[int]] = {}
+    component_of: dict[int, list[int]] = {}
     for source in sources:
-        component = totals.setdefault(_component(source.path), [0, 0, 0, 0, 0])
+        component = totals.get(name := _component(source))
+        if component is None:
+            name = name if len(totals) < _MOST_COMPONENTS else "(others)"
+            component = totals.setdefault(name, [0, 0, 0, 0, 0])
+        component_of[id(source.entry)] = component
         component[0] += source.nbytes
         component[4] += 1
 
@@ -107,7 +113,7 @@ def store_sources(
         for task, stored in results:
             chunk_ids[id(task.source.entry)] += stored.id
             if stored.added_bytes:
-                component = totals[_component(task.source.path)]
+                component = component_of[id(task.source.entry)]
                 component[1] += task.length
                 component[2] += stored.added_bytes
                 component[3] += stored.added_bytes if stored.is_delta else 0
@@ -118,8 +124,13 @@ def store_sources(
     return {name: ComponentStats(*numbers) for name, numbers in totals.items()}
 
 
-def _component(path: nodes.Path) -> str:
-    return path[0] if path else "state"
+def _component(source: Source) -> str:
+    """The part of a commit that a tensor is accounted to: the first key of a state ("model", "optimizer"), in a file the
+    first key in it, else the file's name. A flat state dict is divided where its names' first dots are."""
+    inside = source.path[source.in_file :]
+    if not inside:
+        return source.path[0] if source.path else "state"
+    return inside[0] if len(inside) > 1 else inside[0].split(".")[0]
 
 
 def _tasks(sources: Sequence[Source], bases: Bases, chunk_elements: int, id_size: int) -> Iterator[_Task]:

@@ -27,7 +27,7 @@ def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: t
 
 
 def load_into(repo: Repository, rev: str, state: Any) -> None:
-    """Load a commit into an existing state, in place. Raises StateError, before anything is written, if it does not fit."""
+    """Load a commit into an existing state, in place. Raises StateError, with nothing written, if it does not fit."""
     from castore.state.live import fill_in_place
 
     root = repo.tree(repo.commit(repo.resolve(rev)))

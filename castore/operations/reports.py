@@ -14,7 +14,8 @@ class TensorChange:
 
     change: "added", "removed", "changed", "reshaped" (shape or dtype differ) or "unchanged".
     old, new: what is there, such as "float32[384, 1536]"; "" where there is nothing.
-    relative_l2: ||new - old|| / ||old|| over all elements, in float64; None unless both are numbers of one shape and dtype.
+    relative_l2: ||new - old|| / ||old|| over all elements, in float64; None unless both are numbers of one shape
+    and dtype.
     max_abs: the largest |new - old|, likewise.
     """
 

@@ -60,7 +60,7 @@ def choose_files(names: Collection[str], only: Sequence[str] | None) -> dict[str
 
 
 def pick(state: Any, only: Sequence[str]) -> Any:
-    """The part of a loaded state that patterns select, in the dicts and lists that hold it. Raises StateError if none."""
+    """The part of a loaded state that patterns select, in the dicts and lists that hold it. Raises StateError."""
     found = _pick(state, only, ())
     if found is _NOTHING:
         raise StateError(f"nothing in the file fits {', '.join(map(repr, only))}")

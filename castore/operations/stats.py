@@ -28,7 +28,7 @@ def stats(repo: Repository) -> StoreStats:
             continue
         chunks += 1
         unique += place.raw_length
-        name = codecs.by_id(place.codec).name
+        name = codecs.name_of(place.codec)
         by_codec[name] = by_codec.get(name, 0) + place.length
         if place.base:
             delta += place.length

@@ -1,7 +1,9 @@
-"""Runs castore as a user does: a process of its own, in a directory of its own."""
+"""Runs castore in a directory: in a process of its own, as users do, or in the test's, which is ten times faster."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from castore.cli.main import main
+
+SETTINGS = ("CASTORE_STORE", "CASTORE_DEBUG", "NO_COLOR", "COLUMNS")
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,7 @@ class Shell:
         self, *arguments: str | Path, program: Sequence[str] = ("-m", "castore"), **how: Any
     ) -> subprocess.Popen[str]:
         """Start castore, or another program of this Python, and return the process."""
-        settings = ("CASTORE_STORE", "CASTORE_DEBUG", "NO_COLOR", "COLUMNS")
-        environment = {name: value for name, value in os.environ.items() if name not in settings}
+        environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         environment.update(how.pop("env", {}))
         return subprocess.Popen(
             [sys.executable, *program, *map(str, arguments)],
@@ -59,3 +66,26 @@ class Shell:
         assert done.stderr.count("\n") == 1
         assert done.stderr.endswith("\n")
         return done.stderr
+
+
+@dataclass(frozen=True)
+class InProcess(Shell):
+    """The same without a process: what castore's `main` prints and returns."""
+
+    @property
+    def process(self) -> Shell:
+        """The same directory, with real processes."""
+        return Shell(self.directory)
+
+    def run(self, *arguments: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        """Run castore to its end, whatever its exit code. how: only `env`."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.directory)
+            for name in SETTINGS:
+                patch.delenv(name, raising=False)
+            for name, value in how.get("env", {}).items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = main([*map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())

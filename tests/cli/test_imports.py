@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.shell import Shell
+from tests.cli.shell import InProcess
 
 HEAVY = {"torch", "numba", "numpy", "rich", "safetensors", "blake3", "pyfastcdc"}
 
@@ -20,11 +20,11 @@ print("\\n".join(sys.modules))
 """
 
 
-def loaded(shell: Shell, *arguments: str) -> set[str]:
-    return set(shell.ok(*arguments, program=("-c", PROBE)).split())
+def loaded(shell: InProcess, *arguments: str) -> set[str]:
+    return set(shell.process.ok(*arguments, program=("-c", PROBE)).split())
 
 
-def test_importing_castore_loads_nothing_heavy(shell: Shell) -> None:
+def test_importing_castore_loads_nothing_heavy(shell: InProcess) -> None:
     assert loaded(shell) & HEAVY == set()
 
 
@@ -47,15 +47,15 @@ def test_importing_castore_loads_nothing_heavy(shell: Shell) -> None:
     ],
     ids=" ".join,
 )
-def test_a_history_command_loads_nothing_heavy(history: Shell, command: list[str]) -> None:
+def test_a_history_command_loads_nothing_heavy(history: InProcess, command: list[str]) -> None:
     assert loaded(history, *command) & HEAVY == set()
 
 
-def test_help_imports_no_command_and_no_store(shell: Shell) -> None:
+def test_help_imports_no_command_and_no_store(shell: InProcess) -> None:
     modules = loaded(shell, "--help")
     assert not {name for name in modules if name.startswith(("castore.cli.commands", "castore.store"))}
 
 
-def test_a_command_imports_no_other_command(history: Shell) -> None:
+def test_a_command_imports_no_other_command(history: InProcess) -> None:
     modules = {name for name in loaded(history, "log") if name.startswith("castore.cli.commands.")}
     assert modules == {"castore.cli.commands.log"}

@@ -19,7 +19,9 @@ MANUAL = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 
 
 def error_classes(base: type[CastoreError] = CastoreError) -> Iterator[type[CastoreError]]:
-    yield base
+    """The errors of castore/errors.py; those that a module keeps to itself never reach a user."""
+    if base.__module__ == "castore.errors":
+        yield base
     for derived in base.__subclasses__():
         yield from error_classes(derived)
 

@@ -46,6 +46,12 @@ def as_node(path: Path) -> Segments:
     return node, read
 
 
+def raw(tensor: torch.Tensor) -> bytes:
+    """A tensor's bytes in C order."""
+    data: bytes = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return data
+
+
 def training_state() -> dict[str, object]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(7, 9), torch.nn.Tanh(), torch.nn.Linear(9, 3))

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from castore.chunks.content import MAX_BYTES, MIN_BYTES, cut
 
-
 VECTOR = [283161, 960633, 361976, 266943, 191391, 522703, 152472, 307029, 355812, 297401, 301373, 193410]
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
+import signal
 import struct
 from collections import OrderedDict
 from pathlib import Path
@@ -26,7 +28,7 @@ def test_a_pt_is_what_torch_loads(tmp_path: Path) -> None:
 
 
 def test_a_state_that_torch_cannot_save_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="torch.save says") as caught:
+    with pytest.raises(StateError, match=r"torch\.save says") as caught:
         write_pt({"f": lambda: 0}, tmp_path / "out.pt")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -60,14 +62,11 @@ def test_a_missing_directory_is_said(tmp_path: Path, write: object) -> None:
 
 @pytest.mark.parametrize("write", [write_pt, write_safetensors])
 def test_a_file_size_limit_is_a_storage_error_and_leaves_nothing(tmp_path: Path, write: object) -> None:
-    import resource
-    import signal
-
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        with pytest.raises(StorageError, match="cannot write .*out"):
+        with pytest.raises(StorageError, match=r"cannot write .*out"):
             write({"w": torch.ones(1 << 20)}, tmp_path / "out")  # type: ignore[operator]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

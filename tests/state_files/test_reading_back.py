@@ -13,14 +13,14 @@ from castore.errors import CorruptError, StateError
 from castore.objects.nodes import Tensor
 from castore.state.files.reader import SegmentFile, load_pt, load_safetensors
 
-from .conftest import as_node, training_state
+from .conftest import as_node, raw, training_state
 
 
 def assert_same(found: object, expected: object) -> None:
     if isinstance(expected, torch.Tensor):
         assert isinstance(found, torch.Tensor)
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-        assert bytes(found.contiguous().untyped_storage()) == bytes(expected.contiguous().untyped_storage())
+        assert raw(found) == raw(expected)
     elif isinstance(expected, dict):
         assert isinstance(found, dict)
         assert list(found) == list(expected)
@@ -164,6 +164,6 @@ def test_a_safetensors_file_gives_its_tensors_by_name(tmp_path: Path) -> None:
 def test_a_committed_safetensors_file_with_a_wrong_header_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"w": torch.ones(2)}, path)
-    node, read = as_node(path)
+    node, _ = as_node(path)
     with pytest.raises(CorruptError, match="fsck"):
         load_safetensors(node, lambda tensor, first, nbytes: b"\xff" * nbytes)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from castore.state.files import Layout, Segment, scan
 
-from .conftest import assert_covers, training_state
+from .conftest import assert_covers, raw, training_state
 
 
 def saved(tmp_path: Path, state: object, **options: object) -> tuple[Path, Layout]:
@@ -28,10 +28,6 @@ def saved(tmp_path: Path, state: object, **options: object) -> tuple[Path, Layou
 
 def tensors(layout: Layout) -> dict[tuple[str, ...], Segment]:
     return {segment.path: segment for segment in layout.segments if segment.kind == "tensor"}
-
-
-def raw(tensor: torch.Tensor) -> bytes:
-    return bytes(tensor.contiguous().untyped_storage())
 
 
 def test_every_tensor_of_a_training_state_is_found_with_its_path_dtype_shape_and_bytes(checkpoint: Path) -> None:

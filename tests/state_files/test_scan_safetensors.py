@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from castore.state.files import scan
 
-from .conftest import assert_covers
+from .conftest import assert_covers, raw
 
 TENSORS = {
     "layers.0.weight": torch.randn(3, 5),
@@ -43,7 +43,7 @@ def test_every_tensor_is_found_under_its_name(model: Path) -> None:
         tensor = TENSORS[name]
         assert f"torch.{segment.dtype.name}" == str(tensor.dtype)
         assert segment.shape == tuple(tensor.shape)
-        assert data[segment.offset : segment.offset + segment.nbytes] == bytes(tensor.untyped_storage())
+        assert data[segment.offset : segment.offset + segment.nbytes] == raw(tensor)
 
 
 def test_packed_4_bit_floats_have_the_shape_that_torch_gives_them(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def trained(make: Callable[[Any], Optimizer]) -> tuple[torch.nn.Module, Optimize
     def loss() -> float:
         optimizer.zero_grad()
         value: torch.Tensor = model(torch.ones(2, 3)).square().sum()
-        value.backward()
-        return float(value)
+        value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
 
     for _ in range(3):
         optimizer.step(loss)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
@@ -41,7 +41,7 @@ def command(
         wanted += names.all() if every else []
         commits = store.log(wanted, limit)
         if as_json:
-            tips = {store.resolve(rev): branch for rev in reversed(wanted) if (branch := names.branch_of(rev))}
+            tips = [(store.resolve(rev), names.branch_of(rev)) for rev in wanted]
             listed = with_branch(commits, tips)
             print_json([commit_record(commit, branch, names.at(commit.id)) for commit, branch in listed])
         elif graph:
@@ -51,14 +51,22 @@ def command(
                 click.echo(describe(commit, names.decoration(commit.id)))
 
 
-def with_branch(commits: Iterable[Commit], tips: dict[str, str]) -> Iterator[tuple[Commit, str | None]]:
-    """Each commit with the branch that it is listed for: the first whose line of first parents it is on."""
-    branches = dict(tips)
+def with_branch(
+    commits: Iterable[Commit], tips: Sequence[tuple[str, str | None]]
+) -> Iterator[tuple[Commit, str | None]]:
+    """Each commit with the branch that it is listed for: of those whose line of first parents it is on, the first.
+
+    commits: children first. tips: the commits that the list begins with, and the branch of each, if it is one's.
+    """
+    ranks: dict[str, int] = {}
+    for rank, (tip, branch) in enumerate(tips):
+        if branch is not None:
+            ranks.setdefault(tip, rank)
     for commit in commits:
-        branch = branches.pop(commit.id, None)
-        if branch is not None and commit.parents:
-            branches.setdefault(commit.parents[0], branch)
-        yield commit, branch
+        own = ranks.pop(commit.id, None)
+        if own is not None and commit.parents:
+            ranks[commit.parents[0]] = min(own, ranks.get(commit.parents[0], own))
+        yield commit, tips[own][1] if own is not None else None
 
 
 def print_graph(commits: list[Commit], names: RefNames) -> None:

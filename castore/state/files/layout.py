@@ -51,32 +51,33 @@ def tensor_segment(path: TensorPath, dtype: DType, shape: tuple[int, ...], offse
     return Segment(path, dtype, shape, offset, math.prod(shape) * dtype.width, "tensor")
 
 
+def plain_segment(offset: int, nbytes: int) -> Segment:
+    """Bytes that no tensor is known to lie in."""
+    return Segment((), BYTES, (nbytes,), offset, nbytes, "bytes")
+
+
 def plain_layout(size: int, note: str = "") -> Layout:
     """A file without structure."""
-    return Layout(size, "plain", note, [_plain(0, size)] if size else [])
+    return Layout(size, "plain", note, [plain_segment(0, size)] if size else [])
 
 
-def cover(size: int, format: Format, tensors: Iterable[Segment]) -> Layout:
-    """The layout of a file with these tensors: what lies between them becomes plain bytes.
+def cover(size: int, format: Format, found: Iterable[Segment]) -> Layout:
+    """The layout of a file with these segments: what lies between them becomes plain bytes.
 
-    Empty tensors have no bytes and so no segment. Raises ForeignContent when two tensors overlap or one ends
+    Empty tensors have no bytes and so no segment. Raises ForeignContent when two segments overlap or one ends
     beyond the file: a container that lies about one tensor is trusted with none.
     """
     segments: list[Segment] = []
     position = 0
-    for tensor in sorted((item for item in tensors if item.nbytes), key=lambda item: item.offset):
-        if tensor.offset < position:
+    for segment in sorted((item for item in found if item.nbytes), key=lambda item: item.offset):
+        if segment.offset < position:
             raise ForeignContent("tensors overlap")
-        if tensor.offset > position:
-            segments.append(_plain(position, tensor.offset))
-        segments.append(tensor)
-        position = tensor.offset + tensor.nbytes
+        if segment.offset > position:
+            segments.append(plain_segment(position, segment.offset - position))
+        segments.append(segment)
+        position = segment.offset + segment.nbytes
     if position > size:
         raise ForeignContent("a tensor ends beyond the file")
     if position < size:
-        segments.append(_plain(position, size))
+        segments.append(plain_segment(position, size - position))
     return Layout(size, format, "", segments)
-
-
-def _plain(start: int, end: int) -> Segment:
-    return Segment((), BYTES, (end - start,), start, end - start, "bytes")

@@ -21,6 +21,7 @@ _U64 = struct.Struct("<Q")
 _F64 = struct.Struct(">d")
 _MAX_INT_BYTES = 9  # sizes and keys; a longer integer is no part of a tensor's geometry
 _MAX_TEXT_INT = 20
+_MAX_NAME_CHARS = 1024
 _MAX_MARKS = 100_000  # each holds a list of its own
 
 
@@ -155,6 +156,8 @@ class Machine:
     def _global(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise PickleError("a global without a name")
+        if len(module) + len(name) > _MAX_NAME_CHARS:  # they come from the memo: joining them again and again adds up
+            raise PickleError("a name longer than the limit")
         self._push(Global(f"{module}.{name}"))
 
     def _stack_global(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from castore import limits
 from castore.objects.nodes import Path
-from castore.state.files.layout import ForeignContent, Layout, Segment, cover, tensor_segment
+from castore.state.files.layout import ForeignContent, Layout, Segment, cover, plain_segment, tensor_segment
 from castore.state.files.pickle_machine import Machine
 from castore.state.files.skeleton import Mapping, Opaque, StorageRef, StorageUse, TensorRef
 from castore.state.files.source import FileSource
@@ -31,11 +31,16 @@ def scan_pt(source: FileSource) -> Layout:
             continue
         if not entry.is_stored:
             raise ForeignContent("a storage is compressed")
-        shape = use.shape(entry.nbytes)
-        if shape is not None:
-            path = use.path or (f"data/{use.ref.key[:_MAX_PATH_CHARS]}",)
-            segments.append(tensor_segment(path, use.element(), shape, data_offset(source, directory, entry)))
+        segments.append(_segment(use, data_offset(source, directory, entry), entry.nbytes))
     return cover(source.size, "pt", segments)
+
+
+def _segment(use: StorageUse, offset: int, nbytes: int) -> Segment:
+    shape = use.shape(nbytes)
+    if shape is None:
+        return plain_segment(offset, nbytes)
+    path = use.path or (f"data/{use.ref.key[:_MAX_PATH_CHARS]}",)
+    return tensor_segment(path, use.element(), shape, offset)
 
 
 def read_skeleton(data: bytes) -> dict[str, StorageUse]:
@@ -121,7 +126,7 @@ def _children(item: object) -> list[tuple[str | None, object]]:
     if isinstance(item, (list, tuple)):
         return [(str(index), value) for index, value in enumerate(item)]
     if isinstance(item, Opaque):
-        return [*((str(index), part) for index, part in enumerate(item.parts)), *((None, part) for part in item.state)]
+        return [(None, item.parts), *((None, part) for part in item.state)]
     return []
 
 

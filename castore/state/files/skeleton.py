@@ -189,6 +189,6 @@ def _is_sizes(value: object) -> TypeGuard[tuple[int, ...]]:
 
 def _mapping(args: tuple[object, ...]) -> object:
     """A dict type called with nothing, a factory or a dict. Never a copy: a loop of calls would multiply its size."""
-    if any(type(arg) is list for arg in args):
+    if len(args) > 2 or any(type(arg) is list for arg in args):
         return Opaque(args)
     return next((arg for arg in args if isinstance(arg, Mapping)), None) or Mapping()

@@ -128,7 +128,10 @@ class OutputTree:
         self._force = force
         self._written: dict[str, tuple[str, ...]] = {}
         with storage_errors("create", root):
-            root.mkdir(parents=True, exist_ok=True)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise TargetExistsError(f"cannot write into {root}: it is a file; name a directory") from None
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def file(self, relative: str) -> OutputFile:

@@ -28,7 +28,7 @@ FACTORIES: dict[type | None, str | None] = {None: None} | {k: k.__name__ for k i
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """root: the state's node, tensors without chunks. sources: the bytes of each Tensor, as `nodes.tensors` orders them."""
+    """root: the state's node, tensors without chunks. sources: the bytes of each, as `nodes.tensors` orders them."""
 
     root: Node
     sources: list[TensorSource]
@@ -162,9 +162,8 @@ class _Walk:
             return Value(key)
         leaf = leaves.BY_TYPE.get(kind)
         if kind is not tuple and kind is not frozenset and (leaf is None or not leaf.key):
-            raise StateError(
-                f"{self._here()}: cannot store a key of type {kind.__module__}.{kind.__qualname__}: use str, int or tuples"
-            )
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            raise StateError(f"{self._here()}: cannot store a key of type {name}: use str, int or tuples")
         self._enter(key)  # keys cannot be cyclic, but they can be nested too deep
         if kind is tuple:
             made = Compound("tuple", [self._key(item) for item in key])

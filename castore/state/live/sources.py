@@ -132,6 +132,8 @@ class TorchSource(TensorSource):
         tensor = self.tensor.detach()
         if not tensor.is_conj() and not tensor.is_neg() and self.width in _WORDS:
             tensor = tensor.view(_WORDS[self.width])  # copies of plain words exist for every dtype on every device
+            if tensor.is_contiguous():
+                return tensor_bytes(tensor.as_strided((self.numel,), (1,), tensor.storage_offset())[first:last].cpu())
         out = torch.empty(last - first, dtype=tensor.dtype, device=tensor.device)
         done = 0
         for index, count in pieces(tuple(tensor.shape), first, last):
