@@ -107,14 +107,15 @@ def make_dir(path: Path) -> None:
     except FileExistsError:
         if not path.is_dir():
             raise StorageError(f"cannot create {path}: a file of that name is in the way") from None
-        return
+        if any(path.iterdir()):
+            return  # an empty one may be what a crash left between its creation and the sync of its entry
     sync_dir(path.parent)
 
 
 def make_dirs(path: Path, top: Path) -> None:
     """Create every missing directory from below `top` (which exists) down to `path`."""
     missing = []
-    while path != top and not path.is_dir():
+    while path != top and not (path.is_dir() and any(path.iterdir())):
         missing.append(path)
         path = path.parent
     for directory in reversed(missing):
@@ -209,8 +210,8 @@ class Lock:
     """The store's lock, between processes and between threads: short critical sections only.
 
     flock is released by the kernel when its holder dies, so there are no stale locks to break. It is released by name,
-    not by closing the file: a child forked meanwhile (a data loader's worker) has the file open for as long as it lives.
-    A thread that holds the lock may take it again.
+    not by closing the file: a child forked meanwhile (a data loader's worker) keeps the file open for as long as it
+    lives. A thread that holds the lock may take it again.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -268,8 +269,6 @@ def boot_id() -> str | None:
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 )
-
-
 MOUNTS = Path("/proc/self/mountinfo")  # proc(5)
 
 
@@ -283,7 +282,7 @@ def network_file_system(path: Path) -> str | None:
     best, kind = "", None
     for line in mounts:
         fields = line.split(" ")
-        if len(fields) < 5 or "-" not in fields[:-1]:
+        if "-" not in fields[5:-1]:
             continue
         mount = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
         inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")

@@ -67,7 +67,7 @@ def read(root: Path) -> Config:
         raise CorruptError(f"{path} is larger than any configuration; restore it from a copy")
     try:
         table = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise CorruptError(
             f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy"
         ) from error
@@ -76,16 +76,17 @@ def read(root: Path) -> Config:
 
 def _checked(table: dict[str, Any], path: Path) -> Config:
     version = table.get("format_version")
-    if type(version) is not int:
+    if type(version) is not int or version < 1:
         raise CorruptError(f"{path} names no format_version; restore the file from a copy")
     if version > FORMAT_VERSION:
         raise UnsupportedStoreError(
             f"{path.parent} has store format {version}, this castore reads up to {FORMAT_VERSION}: upgrade castore"
         )
-    unknown = [name for name in table.get("required_features", []) if name not in FEATURES]
+    features = _setting(table, "required_features", list, path, [])
+    unknown = [name for name in map(str, features) if name not in FEATURES]
     if unknown:
         raise UnsupportedStoreError(
-            f"{path.parent} needs the feature {str(unknown[0])!r}, which this castore does not know: upgrade castore"
+            f"{path.parent} needs the feature {unknown[0]!r}, which this castore does not know: upgrade castore"
         )
     default = Config()
     delta, gc = table.get("delta", {}), table.get("gc", {})

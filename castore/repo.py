@@ -14,6 +14,7 @@ from castore.objects import codec, nodes
 from castore.objects.commit import Commit
 from castore.objects.read_tree import TreeReader
 from castore.progress import Progress, Silent
+from castore.quiet import no_collection
 
 NAME = ".castore"
 
@@ -52,7 +53,8 @@ class Repository:
 
     def tree(self, commit: Commit) -> nodes.Node:
         """The tree of a commit, whole: what is in it, without its data."""
-        return self.tree_reader().read(bytes.fromhex(commit.tree))
+        with no_collection():
+            return self.tree_reader().read(bytes.fromhex(commit.tree))
 
     def close(self) -> None:
         self.chunks.close()

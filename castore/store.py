@@ -118,7 +118,7 @@ class Store:
 
         branch: HEAD's by default. Raises as `commit` does, and StateError for a file that cannot be read or kept.
         """
-        from castore.operations.commit import commit_files
+        from castore.operations.commit_files import commit_files
 
         details = self._details(message, step, metrics, meta, tier, author, time)
         done = commit_files(self._repo, [Path(path) for path in paths], branch or self._head_branch(), details)
@@ -268,7 +268,10 @@ class Store:
         return self._repo.refs.tags()
 
     def tag(self, name: str, rev: str = "HEAD", force: bool = False) -> str:
-        """Tag a commit, or move a tag with `force`; returns its id. Raises RefNameError, RefExistsError, RevisionError."""
+        """Tag a commit, or move a tag with `force`; returns its id.
+
+        Raises RefNameError, RefExistsError, RevisionError.
+        """
         return branches.tag(self._repo, name, rev, force)
 
     def delete_tag(self, name: str) -> str:

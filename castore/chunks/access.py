@@ -74,8 +74,9 @@ class IndexAccess:
                     return Index(self._directory, self._hash_size)
                 except IndexDamagedError:
                     pass
+            for abandoned in self._directory.parent.glob("index.*.tmp"):
+                _fs.remove_tree(abandoned)  # by a process that died here: only one at a time holds the lock
             beside = self._directory.with_name(f"index.{os.getpid()}.tmp")
-            _fs.remove_tree(beside)
             _fs.make_dir(beside)
             self._fill(beside, damaged).close()
             _fs.replace(beside / "boot", (_fs.boot_id() or "synced").encode() + b"\n")
@@ -89,6 +90,7 @@ class IndexAccess:
         found = add_packs(index, self._files, self._files.ids(), self._progress)
         if damaged is not None:
             damaged.extend(found)
+        index.update(swept=True)  # whoever counted on what the old index said has to look again
         self.after_update(index)
         return index
 
@@ -98,13 +100,13 @@ class IndexAccess:
             index.sync()
 
     def refresh(self) -> None:
-        """Call with the store's lock held, before an update: follow another process's rebuild."""
+        """Call with the store's lock held, before an update: follow another's rebuild, or make up for a loss."""
         if not self.read_only and self.index.is_replaced():
             self.index.close()
-            self.index = Index(self._directory, self._hash_size)
+            self.index = self._open()
 
     def look_again(self) -> bool:
-        """Where a record is missing: follow another process's rebuild, take in packs that the index lacks. True if changed."""
+        """A record is missing: follow another's rebuild, take in packs that the index lacks. True: look again."""
         if self.read_only:
             return False
         with self._lock.held():

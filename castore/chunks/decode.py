@@ -85,8 +85,8 @@ class Decoder:
             for place in chain:
                 decode_payload(place, payloads[place.pack, place.offset], item.out, bool(place.base), item.id)
             if self._hash.digest(item.out) != item.id:
-                where = chain[-1].pack.hex()
-                raise CorruptError(f"chunk {item.id.hex()} of pack {where} is damaged: its bytes are others")
+                where = f"chunk {item.id.hex()} of pack {chain[-1].pack.hex()}"
+                raise CorruptError(f"{where} is damaged: it decodes to other bytes")
 
     def _payloads(self, places: dict[tuple[bytes, int], Place]) -> dict[tuple[bytes, int], memoryview]:
         """Read payloads, close ones together, into this thread's scratch memory."""
@@ -103,7 +103,7 @@ class Decoder:
         return found
 
     def scratch(self, name: str, size: int) -> memoryview:
-        """This thread's buffer of at least `size` bytes: kept, since fresh pages cost more than what is done in them."""
+        """This thread's buffer of at least `size` bytes: kept, fresh pages cost more than what is done in them."""
         buffer = getattr(self._local, name, None)
         if buffer is None or len(buffer) < size:
             buffer = bytearray(size + size // 4)

@@ -7,7 +7,9 @@ outlives a batch of look-ups, a sparse map that grows while no transaction is op
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +24,9 @@ from castore.errors import CastoreError, StorageError
 
 _PLACE = struct.Struct("<QIIQBBBB")
 _EPOCH = b"gc-epoch"
+_MAGIC = b"\xde\xc0\xef\xbe"
+_PAGE_BYTES = (4096, 8192, 16384, 32768)  # LMDB takes the machine's page size, up to its own bound
+_DISK_ERRORS = tuple(os.strerror(code) for code in (errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EROFS))
 _MAX_MAP_BYTES = 1 << 46
 
 
@@ -134,15 +139,15 @@ def _check_size(data: Path) -> None:
     if not data.exists():
         return
     with data.open("rb") as file:
-        pages = file.read(2 * 4096)
-    last_page, page_bytes = 0, 0
-    for start in (0, 4096):
-        meta = pages[start + 16 : start + 16 + 152]  # MDB_meta follows the page header (lmdb.h, mdb.c)
-        if len(meta) == 152 and meta[:4] == b"\xde\xc0\xef\xbe":
-            page_bytes = int.from_bytes(meta[24:28], "little")
-            last_page = max(last_page, int.from_bytes(meta[120:128], "little"))
-    if page_bytes != 4096 or (last_page + 1) * page_bytes > data.stat().st_size:
+        head = file.read(_PAGE_BYTES[-1] * 2)
+    page_bytes = int.from_bytes(head[40:44], "little")
+    if page_bytes not in _PAGE_BYTES:
         raise IndexDamagedError("the index is truncated or not an index")
+    for start in (0, page_bytes):
+        meta = head[start + 16 : start + 16 + 152]  # MDB_meta follows the page header (lmdb.h, mdb.c)
+        last_page = int.from_bytes(meta[120:128], "little")
+        if len(meta) < 152 or meta[:4] != _MAGIC or (last_page + 1) * page_bytes > data.stat().st_size:
+            raise IndexDamagedError("the index is truncated or not an index")
 
 
 def _inode(directory: Path) -> int | None:
@@ -256,7 +261,7 @@ class Index:
             return int(txn.stat(environment.records)["entries"])
 
     def epoch(self) -> int:
-        """How many times gc has swept: a commit in flight looks whether it changed."""
+        """Another number after each sweep and in each new index: a commit in flight looks whether it changed."""
         environment = self._acquire()
         with _lmdb_errors(), environment.transaction() as txn:
             return int.from_bytes(txn.get(_EPOCH, db=environment.meta, default=b""), "little")
@@ -269,7 +274,7 @@ class Index:
         gone_records: Sequence[bytes] = (),
         swept: bool = False,
     ) -> None:
-        """One atomic change: packs (id, size) and records that came, then what went. `swept` counts the epoch up."""
+        """One atomic change: packs (id, size) and records that came, then what went. `swept` begins another epoch."""
         environment = self._acquire()
         packs, gone_packs = list(packs), list(gone_packs)
         while True:
@@ -284,8 +289,7 @@ class Index:
                     for pack_id in gone_packs:
                         txn.delete(pack_id, db=environment.packs)
                     if swept:
-                        epoch = int.from_bytes(txn.get(_EPOCH, db=environment.meta, default=b""), "little")
-                        txn.put(_EPOCH, (epoch + 1).to_bytes(8, "little"), db=environment.meta)
+                        txn.put(_EPOCH, secrets.token_bytes(8), db=environment.meta)
                 return
             except lmdb.MapFullError:
                 environment.grow()
@@ -301,11 +305,15 @@ def _lmdb_errors() -> Iterator[None]:
         yield
     except (lmdb.MapFullError, lmdb.MapResizedError):
         raise
+    except lmdb.ReadersFullError as error:
+        raise StorageError("more than 1024 processes read this store at once; close some") from error
     except lmdb.DiskError as error:
         raise StorageError(
             f"cannot write the index: {error}; free some space, what was committed before is unharmed"
         ) from error
-    except lmdb.ReadersFullError as error:
-        raise StorageError("more than 1024 processes read this store at once; close some") from error
-    except (lmdb.Error, OSError) as error:
+    except lmdb.Error as error:
+        if str(error).endswith(_DISK_ERRORS):  # lmdb has no class for these
+            raise StorageError(f"cannot write the index: {error}; what was committed before is unharmed") from error
+        raise IndexDamagedError(f"the index cannot be used: {error}") from error
+    except OSError as error:
         raise IndexDamagedError(f"the index cannot be used: {error}") from error

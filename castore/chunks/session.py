@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from castore import codecs, dtypes, limits
+
+from castore import _fs, codecs, dtypes, limits
 from castore.chunks import pack
 from castore.chunks.access import IndexAccess
 from castore.chunks.decode import Decoder, Wanted
 from castore.chunks.hashing import Hash, checksum
 from castore.chunks.index import Place
-from castore.chunks.writer import PackWriter, SealedPack, move_in
+from castore.chunks.writer import PackWriter, SealedPack, move_in, pack_path
 from castore.codecs.base import Buffer
 from castore.codecs.choice import Encoded, choose
 from castore.dtypes import DType
-from castore.errors import CorruptError
+from castore.errors import CastoreError, CorruptError
+
 
 @dataclass(frozen=True, slots=True)
 class Put:
@@ -193,12 +195,28 @@ class WriteSession:
         """Move the sealed packs in and enter them in the index. Call with the store's lock held, after `swept()`."""
         access = self._access
         access.refresh()
-        self._published = True
+        packs = [(sealed.id, sealed.size) for sealed in self._sealed]
         records: dict[bytes, Place] = {}
         for sealed in self._sealed:
-            move_in(sealed, self._packs)
-            self.added_bytes += sealed.size
             # A record that was put again after a sweep lies in a later pack, and that one counts.
             records.update((entry.id, Place.of(sealed.id, entry)) for entry in sealed.entries)
-        access.index.update(packs=[(one.id, one.size) for one in self._sealed], records=sorted(records.items()))
+        try:
+            for sealed in self._sealed:
+                move_in(sealed, self._packs)
+            access.use(lambda index: index.update(packs=packs, records=sorted(records.items())))
+        except BaseException:
+            self._withdraw()
+            raise
+        self._published = True
+        self.added_bytes += sum(size for _, size in packs)
         access.after_update(access.index)
+
+    def _withdraw(self) -> None:
+        """Take back packs that were moved in and did not enter the index: nobody knows of them yet."""
+        try:
+            known = self._access.index.packs()
+        except CastoreError:
+            return  # the disk fails altogether; gc collects what stays
+        for sealed in self._sealed:
+            if sealed.id not in known and not sealed.path.exists():
+                _fs.remove(pack_path(self._packs, sealed.id))

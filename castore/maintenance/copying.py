@@ -9,7 +9,7 @@ from castore import limits
 from castore.chunks.hashing import checksum
 from castore.chunks.index import Place
 from castore.chunks.writer import PackWriter, SealedPack, move_in
-from castore.errors import CorruptError
+from castore.errors import CorruptError, MissingError
 from castore.repo import Repository
 
 
@@ -32,9 +32,12 @@ class Copier:
             writer.close() if self._published else writer.discard()
 
     def copy(self, records: Iterable[tuple[bytes, Place]]) -> None:
-        """Copy records, their checksums verified. Raises CorruptError: damage is not carried into a new pack."""
+        """Copy records, their checksums verified. Raises MissingError, CorruptError: damage is not carried on."""
         for record_id, place in records:
-            payload = self._repo.chunks.files.read(place.pack, place.offset, place.length)
+            try:
+                payload = self._repo.chunks.files.read(place.pack, place.offset, place.length)
+            except FileNotFoundError:
+                raise MissingError(f"pack {place.pack.hex()} is gone; run `castore fsck`") from None
             if checksum(payload) != place.checksum:
                 raise CorruptError(
                     f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; "

@@ -93,13 +93,32 @@ def _check_records(repo: Repository, findings: _Findings, pack_id: bytes, entrie
 
 def _check_index(repo: Repository, findings: _Findings) -> None:
     """The index against the footers: it may lack dead records, but what it says must be so."""
-    wrong = 0
+    doubtful = []
     for record_id, place in repo.chunks.access.use(lambda index: list(index.items())):
         entry = place.entry(record_id)
         if (place.pack, entry) not in findings.listed.get(record_id, ()) and place.pack not in findings.bad_packs:
-            wrong += 1
+            doubtful.append(record_id)
+    if not doubtful:
+        return
+    footers: dict[bytes, set[pack.Entry]] = {}
+    wrong = 0
+    with repo.lock.held():  # commits and gc went on since the packs were read; now nothing moves
+        repo.chunks.access.refresh()
+        for record_id, found in zip(doubtful, repo.chunks.access.index.get_many(doubtful), strict=True):
+            if found is None:
+                continue
+            if found.pack not in footers:
+                footers[found.pack] = _footer(repo, found.pack)
+            wrong += found.entry(record_id) not in footers[found.pack]
     if wrong:
         findings.errors.append(FsckError(f"the index is wrong about {wrong} records; --repair rebuilds it"))
+
+
+def _footer(repo: Repository, pack_id: bytes) -> set[pack.Entry]:
+    try:
+        return set(repo.chunks.files.footer(pack_id))
+    except (FileNotFoundError, CorruptError):
+        return set()
 
 
 def _check_chunks(repo: Repository, findings: _Findings) -> None:
@@ -135,6 +154,8 @@ def _decoded(repo: Repository, record_id: bytes, place: Place) -> tuple[bytes, F
     try:
         repo.chunks.decoder.decode([Wanted(record_id, place, out)])
     except CorruptError as error:
+        if repo.chunks.access.index.get(record_id) is None:
+            return None  # gc swept it since it was listed
         return record_id, FsckError(str(error), _name(place.pack), record_id.hex())
     finally:
         repo.progress.advance(1)

@@ -1,9 +1,10 @@
-"""Garbage collection: mark without holding anyone up, copy what survives, then a short look and the sweep under the lock.
+"""Garbage collection: mark without holding anyone up, copy what survives, then look and sweep shortly under the lock.
 
-A commit in flight may count on a record that is swept here: the sweep counts the index's epoch up, and the commit, which
-publishes under the same lock, sees that and puts it again. In what order things reach the disk: surviving records in new
-packs, the index, the deletion of old packs. After a crash in between, a record lies in two packs, or a pack that nobody
-needs is left: the next gc deals with it.
+A commit in flight may count on a record that is swept here: the sweep begins another epoch of the index, and the
+commit, which publishes under the same lock, sees that and puts it again. Another gc sees it too, and starts again: what
+it surveyed has changed. In what order things reach the disk: surviving records in new packs, the index, the deletion of
+old packs. After a crash in between, a record lies in two packs, or a pack that nobody needs is left: the next gc deals
+with it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from castore import _fs
 from castore.chunks import pack
 from castore.chunks.index import Place
 from castore.chunks.writer import pack_path
-from castore.errors import CorruptError
+from castore.errors import CorruptError, MissingError
 from castore.maintenance.copying import Copier
 from castore.maintenance.mark import Marker, tips
 from castore.maintenance.reports import GcReport, Unreachable
@@ -28,7 +29,8 @@ _MOST_NAMED = 1000  # unreachable commits in a report
 
 @dataclass(slots=True)
 class _Pack:
-    """A pack as the mark found it. dead: its records that nothing needs."""
+    """A pack as the mark found it. size: of its file, without header and trailer. live_bytes: the records that the
+    index has there and something needs. dead: those that nothing needs. The rest is out of use already."""
 
     size: int
     live_bytes: int = 0
@@ -36,19 +38,30 @@ class _Pack:
 
 
 def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
-    """Delete every record that no ref needs. Raises CorruptError or MissingError, and deletes nothing, if history is broken."""
-    repo.chunks.access.look_again()  # a pack that a crash kept out of the index is garbage, or was copied from a backup
+    """Delete every record that no ref needs. Raises CorruptError, with nothing deleted, if history is broken."""
+    access = repo.chunks.access
+    while True:
+        access.look_again()  # a pack that a crash kept out of the index is garbage, or comes from a backup
+        epoch = access.use(lambda index: index.epoch())
+        try:
+            report = _collect(repo, epoch, expire_before, dry_run)
+        except MissingError:
+            if not access.look_again() and access.index.epoch() == epoch:
+                raise
+        else:
+            if report is not None:
+                return report
+
+
+def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: bool) -> GcReport | None:
+    """One attempt; None (or MissingError) when another gc, or a rebuild of the index, changed what it looked at."""
     marker = Marker(repo)
     repo.progress.start("Marking", None, "commits")
     marker.mark(_present(repo, tips(repo, expire_before)))
     repo.progress.finish()
     packs = _survey(repo, marker.live)
     unreachable = _unreachable(repo, marker, packs)
-    doomed = {
-        pack_id: found
-        for pack_id, found in packs.items()
-        if found.dead and found.live_bytes < _REWRITE_BELOW * found.size
-    }
+    doomed = {pack_id: found for pack_id, found in packs.items() if found.live_bytes < _REWRITE_BELOW * found.size}
     if dry_run:
         copied_bytes = sum(found.live_bytes for found in doomed.values())
         return _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=True)
@@ -58,6 +71,9 @@ def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
         copier.seal()
         repo.progress.finish()
         with repo.lock.held():
+            repo.chunks.access.refresh()
+            if repo.chunks.access.index.epoch() != epoch:
+                return None
             return _sweep(repo, marker, packs, doomed, copier, expire_before, unreachable)
 
 
@@ -71,19 +87,17 @@ def _present(repo: Repository, commits: set[str]) -> set[str]:
 
 def _survey(repo: Repository, live: set[bytes]) -> dict[bytes, _Pack]:
     """What is alive and dead in each pack of the index."""
-    packs = {pack_id: _Pack(size) for pack_id, size in repo.chunks.access.index.packs().items()}
-    header = repo.chunks.files.format.record_header_bytes
+    fmt = repo.chunks.files.format
+    around = pack.HEADER_BYTES + fmt.trailer_bytes
+    packs = {pack_id: _Pack(size - around) for pack_id, size in repo.chunks.access.index.packs().items()}
     for record_id, place in repo.chunks.access.index.items():
         found = packs.get(place.pack)
         if found is None:
             continue  # a commit that was published since the packs were listed
         if record_id in live:
-            found.live_bytes += place.length + header
+            found.live_bytes += place.length + fmt.record_header_bytes + fmt.entry_bytes
         else:
             found.dead[record_id] = place
-    for found in packs.values():
-        if not found.live_bytes and not found.dead:
-            found.live_bytes = found.size  # nothing of it is in the index: fsck's business, not ours
     return packs
 
 
@@ -109,7 +123,8 @@ def _sweep(
             copier.copy(revived)
     new_packs, records = copier.publish()
     access = repo.chunks.access
-    access.refresh()
+    for pack_id, _ in new_packs:
+        doomed.pop(pack_id, None)  # all of it came back to life, in the same order: the copy is the pack itself
     dead = [record_id for found in packs.values() for record_id in found.dead]
     access.index.update(packs=new_packs, records=records, gone_packs=doomed, gone_records=dead, swept=True)
     access.after_update(access.index)

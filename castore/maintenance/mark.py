@@ -26,7 +26,7 @@ def tips(repo: Repository, expire_before: datetime) -> set[str]:
 
 
 class Marker:
-    """The ids of all live records; about 100 bytes of memory for each. Marking again reads and adds only what is new."""
+    """The ids of all live records; about 100 bytes of memory for each. Marking again reads only what is new."""
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo

@@ -21,7 +21,8 @@ def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> 
     done = []
     with repo.lock.held():
         in_packs = {place.pack for one, place in _located(repo, bad_records)}
-        for pack_id in sorted(bad_packs | in_packs):
+        on_disk = set(repo.chunks.files.ids())
+        for pack_id in sorted((bad_packs | in_packs) & on_disk):
             done.append(_replace(repo, pack_id, bad_records))
         damaged = repo.chunks.access.rebuild()
     done.extend(damaged)
@@ -36,8 +37,15 @@ def _located(repo: Repository, records: set[bytes]) -> Iterator[tuple[bytes, Pla
 
 
 def _replace(repo: Repository, pack_id: bytes, bad_records: set[bytes]) -> str:
-    """Call with the lock held. The new pack is in place before the old one goes."""
+    """Call with the lock held. The damaged pack gets a second name in quarantine, then the new one takes its place."""
+    source = pack_path(repo.chunks.packs, pack_id)
+    quarantine = repo.path / "quarantine"
+    _fs.make_dir(quarantine)
+    target = _free_name(quarantine, source.name)
+    _fs.link(source, target)
+    _fs.sync_dir(quarantine)
     writer = PackWriter(repo.chunks.incoming, repo.hash)
+    new_id = b""
     kept = 0
     try:
         for entry, payload in intact_records(repo.chunks.files, pack_id):
@@ -45,21 +53,20 @@ def _replace(repo: Repository, pack_id: bytes, bad_records: set[bytes]) -> str:
                 writer.append(entry, payload)
                 kept += 1
         if kept:
-            move_in(writer.seal(), repo.chunks.packs)
+            sealed = writer.seal()
+            new_id = sealed.id
+            repo.chunks.files.forget(pack_id)
+            move_in(sealed, repo.chunks.packs)
             writer.close()
         else:
             writer.discard()
     except BaseException:
         writer.discard()
         raise
-    quarantine = repo.path / "quarantine"
-    _fs.make_dir(quarantine)
-    target = _free_name(quarantine, f"{pack_id.hex()}.pack")
     repo.chunks.files.forget(pack_id)
-    source = pack_path(repo.chunks.packs, pack_id)
-    _fs.rename(source, target)
-    _fs.sync_dir(target.parent)
-    _fs.sync_dir(source.parent)
+    if new_id != pack_id:  # the same where every record is good and only what is around them was damaged
+        _fs.remove(source)
+        _fs.sync_dir(source.parent)
     return f"moved {source.name} to quarantine and kept {kept} of its records"
 
 

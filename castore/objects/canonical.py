@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import cbor2
 
 from castore import limits
 from castore.errors import CorruptError, StateError
+
+_MAX_DEPTH = 4 * limits.MAX_TREE_NESTING  # of arrays; a level of a tree takes up to three
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise ValueError("it has a tag that castore does not write")
+
+
+# Every tag that the library knows but big integers (2, 3). Shared references (28, 29) above all: with them a few bytes
+# make a list that holds itself twice, and walking that takes for ever.
+_TAGS = (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
+_REFUSED = dict.fromkeys(_TAGS, _refuse)
 
 
 def dumps(value: object) -> bytes:
@@ -30,6 +42,8 @@ def loads(data: bytes, what: str) -> Any:
     if len(data) > limits.MAX_OBJECT_BYTES:
         raise CorruptError(f"{what} is larger than an object may be")
     try:
-        return cbor2.loads(data, allow_indefinite=False)
+        return cbor2.loads(
+            data, max_depth=_MAX_DEPTH, allow_indefinite=False, tag_hook=_refuse, semantic_decoders=_REFUSED
+        )
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        raise CorruptError(f"{what} cannot be read: {str(error).splitlines()[0]}") from error
+        raise CorruptError(f"{what} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error

@@ -52,29 +52,41 @@ def decode(commit_id: str, data: bytes) -> Commit:
 
 
 def _commit(commit_id: str, value: dict[str, Any]) -> Commit:
-    microseconds, offset_minutes = value["time"]
+    id_size = len(commit_id) // 2
+    microseconds, offset_minutes = map(_whole, value["time"])
     zone = timezone(timedelta(minutes=offset_minutes))
     time = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=microseconds)
     parents = value["parents"]
-    if len(parents) > limits.MAX_PARENTS:
-        raise ValueError(f"{len(parents)} parents")
-    step = value["step"]
-    if step is not None and type(step) is not int:
-        raise TypeError("step")
+    if type(parents) is not list or len(parents) > limits.MAX_PARENTS:
+        raise ValueError("parents")
     return Commit(
         id=commit_id,
-        tree=bytes(value["tree"]).hex(),
-        parents=tuple(bytes(parent).hex() for parent in parents),
+        tree=_id(value["tree"], id_size),
+        parents=tuple(_id(parent, id_size) for parent in parents),
         message=_text(value["message"]),
-        step=step,
+        step=None if value["step"] is None else _whole(value["step"]),
         metrics={_text(name): struct.unpack("<d", number)[0] for name, number in value["metrics"].items()},
         author=_text(value["author"]),
         time=time.astimezone(zone),
         environment=_texts(value["environment"]),
         meta=_texts(value["meta"]),
         tier=None if value["tier"] is None else _text(value["tier"]),
-        stats=commit_stats({_text(name): ComponentStats(*numbers) for name, numbers in value["stats"].items()}),
+        stats=commit_stats(
+            {_text(name): ComponentStats(*map(_whole, numbers)) for name, numbers in value["stats"].items()}
+        ),
     )
+
+
+def _id(value: Any, size: int) -> str:
+    if type(value) is not bytes or len(value) != size:
+        raise TypeError(f"no id of {size} bytes")
+    return value.hex()
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{type(value).__name__} where a whole number belongs")
+    return value
 
 
 def _text(value: Any) -> str:

@@ -93,12 +93,13 @@ class File:
     """A file kept byte for byte: its segments one after another, each plain bytes or the data of a tensor.
 
     size: in bytes. format: "pt", "safetensors" or "plain". note: why a file that looks like a checkpoint is kept plain,
-    else "". segments: (path of the tensor in the container, () for plain bytes; the Tensor that holds its bytes).
+    else "". segments: (path of the tensor in the container, () for plain bytes; what holds its bytes). A few plain bytes,
+    such as the header before each tensor of a .pt, are a Value in the tree itself.
     """
 
     size: int
     format: str
-    segments: list[tuple[Path, Tensor]] = field(default_factory=list)
+    segments: list[tuple[Path, Tensor | Value]] = field(default_factory=list)
     note: str = ""
 
 
@@ -138,7 +139,8 @@ def tensors(node: Node, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
             yield from tensors(item, (*path, str(index)))
     elif isinstance(node, File):
         for inside, data in node.segments:
-            yield (*path, *inside), data
+            if isinstance(data, Tensor):
+                yield (*path, *inside), data
     elif isinstance(node, Directory):
         for name, entry in node.entries.items():
             yield from tensors(entry, (*path, name))

@@ -98,11 +98,11 @@ class TreeReader:
 
     def _file(self, depth: int, size: int, format_: str, note: str, items: Any) -> nodes.Node:
         flat = self._items(items, 2)
-        segments = []
+        segments: list[tuple[nodes.Path, nodes.Tensor | nodes.Value]] = []
         for path, value in zip(flat[::2], flat[1::2], strict=True):
             data = self._node(value, depth)
-            if not isinstance(data, nodes.Tensor):
-                raise CorruptError("a file's segment is not a tensor")
+            if not isinstance(data, nodes.Tensor) and not (isinstance(data, nodes.Value) and type(value) is bytes):
+                raise CorruptError("a file's segment is neither a tensor nor bytes")
             segments.append((tuple(_check(part, str) for part in _check(path, list)), data))
         return nodes.File(_sizes([size])[0], _check(format_, str), segments, _check(note, str))
 

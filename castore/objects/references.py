@@ -22,19 +22,26 @@ class References:
 
 def of_node(data: bytes, hash_size: int) -> References:
     """The references of a tree's root object. Raises CorruptError."""
-    found = References()
-    _node(loads(data, "a tree"), found, hash_size, 0)
-    return found
+    return _collected([loads(data, "a tree")], hash_size)
 
 
 def of_segment(data: bytes, hash_size: int) -> References:
     """The references of a segment: an array of nodes. Raises CorruptError."""
-    found = References()
     items = loads(data, "a segment of a tree")
     if type(items) is not list:
         raise CorruptError("a segment of a tree is not an array; run `castore fsck`")
-    for item in items:
-        _node(item, found, hash_size, 0)
+    return _collected(items, hash_size)
+
+
+def _collected(items: list[Any], hash_size: int) -> References:
+    found = References()
+    try:
+        for item in items:
+            _node(item, found, hash_size, 0)
+    except (TypeError, IndexError) as error:
+        raise CorruptError(f"a tree holds a malformed node: {error}; run `castore fsck`") from error
+    if len(found.chunks) % hash_size or any(type(one) is not bytes or len(one) != hash_size for one in found.lists):
+        raise CorruptError("a tree holds an id of the wrong size; run `castore fsck`")
     return found
 
 
@@ -53,6 +60,8 @@ def _node(value: Any, found: References, hash_size: int, depth: int) -> None:
     elif tag in (MAP, SEQUENCE, FILE, DIRECTORY):
         items = value[-1]
         if type(items) is bytes:
+            if len(items) % hash_size:
+                raise CorruptError("a tree's list of segments is truncated; run `castore fsck`")
             found.segments.extend(items[i : i + hash_size] for i in range(0, len(items), hash_size))
         else:
             for item in items:

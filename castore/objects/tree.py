@@ -61,7 +61,7 @@ class TreeWriter:
             pairs = [key + self._node(entry, depth + 1) for key, entry in zip(keys, node.entries.values(), strict=True)]
             return self._array(dumps(DIRECTORY), self._items(pairs, keys, per_item=2))
         if isinstance(node, nodes.File):
-            pairs = [dumps(list(path)) + self._tensor(data) for path, data in node.segments]
+            pairs = [dumps(list(path)) + self._node(data, depth + 1) for path, data in node.segments]
             keys = [dumps(list(path)) for path, _ in node.segments]
             head = (dumps(FILE), dumps(node.size), dumps(node.format), dumps(node.note))
             return self._array(*head, self._items(pairs, keys, per_item=2))

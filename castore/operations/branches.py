@@ -24,7 +24,7 @@ def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -
     check_name(name)
     commit = repo.resolve(rev)
     with repo.lock.held():
-        repo.commit(commit)  # gc may have been faster than we: a ref to nothing must not be made
+        _check_present(repo, commit)
         present = repo.refs.branch(name)
         if present is not None and not force:
             raise RefExistsError(
@@ -32,6 +32,13 @@ def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -
             )
         repo.refs.update_branch(name, commit, present, change)
     return commit
+
+
+def _check_present(repo: Repository, commit: str) -> None:
+    """Call with the lock held. gc may have been faster than we, and a ref to nothing must not be made; so the index is
+    asked, not what is remembered of the commit. Raises MissingError."""
+    repo.chunks.access.refresh()
+    repo.chunks.places([bytes.fromhex(commit), bytes.fromhex(repo.commit(commit).tree)])
 
 
 def delete_branch(repo: Repository, name: str, force: bool) -> str:
@@ -62,7 +69,7 @@ def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
     check_name(name)
     commit = repo.resolve(rev)
     with repo.lock.held():
-        repo.commit(commit)
+        _check_present(repo, commit)
         present = repo.refs.tag(name)
         if present is not None and not force:
             raise RefExistsError(

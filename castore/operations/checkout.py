@@ -8,10 +8,11 @@ from pathlib import Path
 
 from castore.errors import CorruptError, TargetExistsError, UsageError
 from castore.objects import nodes
-from castore.operations.fetch import stream, total_bytes
+from castore.operations.fetch import stream
 from castore.operations.load import load, walk_files
 from castore.operations.select import choose_files, patterns
 from castore.repo import Repository
+from castore.state.files.reader import segment_bytes
 from castore.state.files.target import OutputFile, OutputTree
 
 FORMATS = ("pt", "safetensors")
@@ -93,5 +94,5 @@ def _write(repo: Repository, node: nodes.File, target: OutputFile) -> None:
     for _, segment in node.segments:
         for piece in stream(repo, segment):
             target.write(piece)
-    if total_bytes(data for _, data in node.segments) != node.size:
+    if sum(segment_bytes(data) for _, data in node.segments) != node.size:
         raise CorruptError(f"{target.path.name}: its segments do not add up to its size; run `castore fsck`")

@@ -1,12 +1,10 @@
-"""Commit: bytes into chunks, a tree over them, a commit over the tree, and the rename of a ref that makes it history."""
+"""Commit: bytes into chunks, a tree over them, a commit over the tree, the rename of a ref that makes it history."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from castore import limits
 from castore.chunks import pack
@@ -15,14 +13,12 @@ from castore.errors import CorruptError, UsageError
 from castore.history.names import check_name
 from castore.history.reflog import Change
 from castore.objects import codec, nodes
-from castore.objects.commit import Commit
+from castore.objects.commit import Commit, ComponentStats
 from castore.objects.tree import TreeWriter
 from castore.operations.ingest import Bases, Source, store_sources
-from castore.operations.sources import LiveSource, SegmentSource
+from castore.operations.sources import LiveSource
+from castore.quiet import no_collection
 from castore.repo import Repository
-from castore.state.files.scan import scan_source
-from castore.state.files.source import FileSource
-from castore.state.files.tree import FileTree, safe_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,75 +64,34 @@ def commit_state(repo: Repository, state: object, branch: str, details: Details)
     from castore.state.live import flatten
 
     flat = flatten(state)
-    return _commit(repo, flat.root, [LiveSource(source) for source in flat.sources], branch, details, lambda: None)
+    with no_collection():
+        sources = [LiveSource(source) for source in flat.sources]
+    return commit_tree(repo, flat.root, sources, branch, details)
 
 
-def commit_files(repo: Repository, paths: Sequence[Path], branch: str, details: Details) -> Committed:
-    """Commit files and directories, byte for byte. Raises StateError for what cannot be read or kept."""
-    with contextlib.ExitStack() as stack:
-        sources: list[Source] = []
-        opened: list[FileSource] = []
-        entries: dict[str, nodes.File | nodes.Directory] = {}
-        for path in paths:
-            tree: FileTree | Path = safe_tree(path) if path.is_dir() else path
-            name = path.name or path.resolve().name
-            if name in entries:
-                raise UsageError(f"two of the paths are named {name!r}; commit the directory that holds them")
-            for line in tree.skipped if isinstance(tree, FileTree) else ():
-                repo.progress.note(f"skipped {line}")
-            entries[name] = _node(repo, stack, tree, (name,), sources, opened)
-        if len(paths) == 1 and isinstance(only := entries[next(iter(entries))], nodes.Directory):
-            entries = only.entries  # a directory's content, so that `checkout -o` gives the directory back
-            for number, source in enumerate(sources):
-                if isinstance(source, SegmentSource):
-                    sources[number] = replace(source, path=source.path[1:], in_file=source.in_file - 1)
-
-        def unchanged() -> None:
-            for file in opened:
-                file.verify_unchanged()
-
-        return _commit(repo, nodes.Directory(entries), sources, branch, details, unchanged)
-
-
-def _node(
-    repo: Repository,
-    stack: contextlib.ExitStack,
-    tree: FileTree | Path,
-    path: nodes.Path,
-    sources: list[Source],
-    opened: list[FileSource],
-) -> nodes.File | nodes.Directory:
-    if isinstance(tree, FileTree):
-        return nodes.Directory(
-            {name: _node(repo, stack, entry, (*path, name), sources, opened) for name, entry in tree.entries.items()}
-        )
-    file = stack.enter_context(FileSource(tree))
-    opened.append(file)
-    layout = scan_source(file)
-    if layout.note:
-        repo.progress.note(f"{tree} is kept as a plain file: {layout.note}")
-    node = nodes.File(layout.size, layout.format, note=layout.note)
-    for segment in layout.segments:
-        entry = nodes.Tensor(segment.kind, segment.dtype.name, segment.shape)
-        node.segments.append((segment.path, entry))
-        sources.append(SegmentSource(file, segment, (*path, *segment.path), len(path), entry))
-    return node
-
-
-def _commit(
+def commit_tree(
     repo: Repository,
     root: nodes.Node,
     sources: Sequence[Source],
     branch: str,
     details: Details,
-    verify: Callable[[], None],
+    verify: Callable[[], None] = lambda: None,
+    inline_bytes: Mapping[str, int] | None = None,
 ) -> Committed:
+    """Commit a tree whose tensors' bytes are in `sources`. verify: raises if what was read changed meanwhile.
+
+    inline_bytes: raw bytes that lie in the tree itself, by component.
+
+    Raises RefConflictError when another process moved the branch, StorageError when the disk refuses; the history is
+    then as it was.
+    """
     details = details.checked()
     check_name(branch)
     parent = repo.refs.branch(branch)
-    bases = Bases(_parent_tree(repo, parent))
+    with no_collection():
+        bases = Bases(_parent_tree(repo, parent))
     with repo.chunks.session() as session:
-        for commit in _attempts(repo, session, root, sources, bases, parent, details):
+        for commit in _attempts(repo, session, root, sources, bases, parent, details, inline_bytes or {}):
             verify()
             session.seal()
             with repo.lock.held():
@@ -172,11 +127,16 @@ def _attempts(
     bases: Bases,
     parent: str | None,
     details: Details,
+    inline_bytes: Mapping[str, int],
 ) -> Iterator[Commit]:
     """Put everything, as often as the consumer asks: each time only what the store lacks is written."""
     while True:
         components = store_sources(repo, session, sources, bases)
-        tree_id = TreeWriter(session.put_object).write(root)
+        for name, size in inline_bytes.items():
+            stats = components.get(name, ComponentStats())
+            components[name] = replace(stats, raw_bytes=stats.raw_bytes + size)
+        with no_collection():
+            tree_id = TreeWriter(session.put_object).write(root)
         commit = Commit(
             id="",
             tree=tree_id.hex(),

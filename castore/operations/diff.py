@@ -10,6 +10,7 @@ from castore.objects import nodes
 from castore.operations.fetch import SegmentReader, raw_bytes
 from castore.operations.reports import Diff, TensorChange
 from castore.repo import Repository
+from castore.state.files.reader import segment_bytes
 
 _PIECE_BYTES = 4 << 20
 
@@ -17,10 +18,17 @@ _PIECE_BYTES = 4 << 20
 def diff(repo: Repository, old: str, new: str) -> Diff:
     """Compare two commits. Tensors whose chunks are the same are not read. Raises CorruptError, MissingError."""
     old_id, new_id = repo.resolve(old), repo.resolve(new)
-    before, after = (repo.tree(repo.commit(commit)) for commit in (old_id, new_id))
+    before, after = (_inside(repo.tree(repo.commit(commit))) for commit in (old_id, new_id))
     tensors = tuple(_tensor_changes(repo, dict(_tensors(before)), dict(_tensors(after))))
     values = tuple(_value_changes(dict(_values(before)), dict(_values(after))))
     return Diff(old_id, new_id, tensors, values)
+
+
+def _inside(root: nodes.Node) -> nodes.Node:
+    """The root, or what is in it if that is one file: step100.pt is compared with step200.pt, and with a live state."""
+    if isinstance(root, nodes.Directory) and len(root.entries) == 1:
+        return next(iter(root.entries.values()))
+    return root
 
 
 def _tensors(root: nodes.Node) -> Iterator[tuple[str, nodes.Tensor]]:
@@ -37,8 +45,9 @@ def _plain(node: nodes.Node, path: nodes.Path) -> Iterator[tuple[str, nodes.Tens
             yield from _plain(entry, (*path, name))
     elif isinstance(node, nodes.File):
         parts = [data for inside, data in node.segments if not inside]
-        size = sum(map(raw_bytes, parts))
-        yield ".".join(path), nodes.Tensor("bytes", "bytes", (size,), chunks=b"".join(data.chunks for data in parts))
+        size = sum(map(segment_bytes, parts))
+        content = b"".join(part.chunks if isinstance(part, nodes.Tensor) else repr(part).encode() for part in parts)
+        yield ".".join(path) or "(bytes of the file)", nodes.Tensor("bytes", "bytes", (size,), chunks=content)
 
 
 def _described(entry: nodes.Tensor) -> str:

@@ -21,7 +21,7 @@ def entries(repo: Repository, rev: str, only: str | Sequence[str] | None) -> Ite
             node = files[name]
             yield TreeEntry(name, f"file ({node.format})", raw_bytes=node.size, value=node.note)
             for path, data in node.segments:
-                if path and (inside is None or matches(path, inside)):
+                if isinstance(data, nodes.Tensor) and path and (inside is None or matches(path, inside)):
                     yield _tensor(f"{name}.{'.'.join(path)}", data)
         return
     yield from _leaves(select(root, patterns(only)), ())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from castore import dtypes
 from castore.chunks.decode import Wanted
 from castore.errors import CastoreError, CorruptError
 from castore.limits import MIB
 from castore.objects import nodes
+from castore.quiet import no_collection
 from castore.repo import Repository
 
+_SHORT_BYTES = 256 * MIB
 _LOOKUP_CHUNKS = 1024  # ids looked up in one go
 
 
@@ -29,9 +32,12 @@ def chunk_ids(repo: Repository, entry: nodes.Tensor) -> list[bytes]:
 
 def fill(repo: Repository, sinks: Sequence[tuple[nodes.Tensor, memoryview]], paths: Sequence[nodes.Path]) -> None:
     """Decode every tensor's chunks into its memory, all verified. Raises CorruptError that names the tensor's path."""
-    repo.progress.start("Loading", sum(len(memory) for _, memory in sinks), "bytes")
+    total = sum(len(memory) for _, memory in sinks)
+    repo.progress.start("Loading", total, "bytes")
     try:
-        repo.chunks.read(_wanted(repo, sinks, paths), repo.progress)
+        # Thousands of small tensors are thousands of small objects of ours; with large ones this would last too long.
+        with no_collection() if total < _SHORT_BYTES else contextlib.nullcontext():
+            repo.chunks.read(_wanted(repo, sinks, paths), repo.progress)
     except CorruptError as error:
         raise _named(repo, error, sinks, paths) from error
     repo.progress.finish()
@@ -121,8 +127,13 @@ class SegmentReader:
         return self._kept[1]
 
 
-def stream(repo: Repository, entry: nodes.Tensor, piece_bytes: int = 16 * MIB) -> Iterator[memoryview]:
+def stream(
+    repo: Repository, entry: nodes.Tensor | nodes.Value, piece_bytes: int = 16 * MIB
+) -> Iterator[memoryview | bytes]:
     """A segment's data in order, in pieces that use one buffer again and again."""
+    if isinstance(entry, nodes.Value):
+        yield entry.value if isinstance(entry.value, bytes) else b""
+        return
     reader = SegmentReader(repo, entry)
     size = raw_bytes(entry)
     buffer = memoryview(bytearray(min(piece_bytes, size)))
@@ -130,8 +141,3 @@ def stream(repo: Repository, entry: nodes.Tensor, piece_bytes: int = 16 * MIB) -
         piece = buffer[: min(piece_bytes, size - offset)]
         reader.read_into(offset, piece)
         yield piece
-
-
-def total_bytes(entries: Iterable[nodes.Tensor]) -> int:
-    """The raw bytes of tensors."""
-    return sum(map(raw_bytes, entries))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,10 +13,12 @@ from castore.dtypes import DType
 from castore.limits import MIB
 from castore.objects import nodes
 from castore.objects.commit import ComponentStats
+from castore.quiet import no_collection
 from castore.repo import Repository
 
 _BATCH_BYTES = MIB
 _BATCH_CHUNKS = 128
+_SHORT_BYTES = 256 * MIB
 _MOST_COMPONENTS = 64  # in a commit's statistics; a list of thousands would tell nobody anything
 
 
@@ -83,7 +86,7 @@ def _in_files(node: nodes.Node, path: nodes.Path = ()) -> Iterator[tuple[int, no
             yield from _in_files(entry, (*path, name))
     elif isinstance(node, nodes.File):
         for inside, data in node.segments:
-            if inside:
+            if inside and isinstance(data, nodes.Tensor):
                 yield len(path), (*path, *inside), data
 
 
@@ -107,17 +110,20 @@ def store_sources(
         puts = [Put(task.source.read(task.offset, task.length), task.dtype, task.base) for task in batch]
         return list(zip(batch, session.put_chunks(puts), strict=True))
 
+    total = sum(source.nbytes for source in sources)
     tasks = _batches(_tasks(sources, bases, repo.config.chunk_elements, repo.hash.size))
-    repo.progress.start("Storing", sum(source.nbytes for source in sources), "bytes")
-    for results in repo.chunks.pool.map(work, tasks):
-        for task, stored in results:
-            chunk_ids[id(task.source.entry)] += stored.id
-            if stored.added_bytes:
-                component = component_of[id(task.source.entry)]
-                component[1] += task.length
-                component[2] += stored.added_bytes
-                component[3] += stored.added_bytes if stored.is_delta else 0
-        repo.progress.advance(sum(task.length for task, _ in results))
+    repo.progress.start("Storing", total, "bytes")
+    # Thousands of small tensors are thousands of small objects of ours; with large ones this would last too long.
+    with no_collection() if total < _SHORT_BYTES else contextlib.nullcontext():
+        for results in repo.chunks.pool.map(work, tasks):
+            for task, stored in results:
+                chunk_ids[id(task.source.entry)] += stored.id
+                if stored.added_bytes:
+                    component = component_of[id(task.source.entry)]
+                    component[1] += task.length
+                    component[2] += stored.added_bytes
+                    component[3] += stored.added_bytes if stored.is_delta else 0
+            repo.progress.advance(sum(task.length for task, _ in results))
     repo.progress.finish()
     for source in sources:
         source.entry.chunks = bytes(chunk_ids[id(source.entry)])
@@ -125,7 +131,7 @@ def store_sources(
 
 
 def _component(source: Source) -> str:
-    """The part of a commit that a tensor is accounted to: the first key of a state ("model", "optimizer"), in a file the
+    """What a tensor is accounted to: the first key of a state ("model", "optimizer"), in a file the
     first key in it, else the file's name. A flat state dict is divided where its names' first dots are."""
     inside = source.path[source.in_file :]
     if not inside:

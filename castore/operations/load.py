@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from castore.errors import StateError
 from castore.objects import nodes
-from castore.operations.fetch import SegmentReader, fill, raw_bytes
+from castore.operations.fetch import SegmentReader, fill
 from castore.operations.select import choose_files, patterns, pick, select
+from castore.quiet import no_collection
 from castore.repo import Repository
+from castore.state.files.reader import segment_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +51,8 @@ def _state(repo: Repository, root: nodes.Node, device: torch.device | str | None
 
 
 def _paths(root: nodes.Node, sinks: Sequence[tuple[nodes.Tensor, memoryview]]) -> list[nodes.Path]:
-    by_entry = {id(entry): path for path, entry in nodes.tensors(root)}
+    with no_collection():
+        by_entry = {id(entry): path for path, entry in nodes.tensors(root)}
     return [by_entry.get(id(entry), ()) for entry, _ in sinks]
 
 
@@ -67,7 +70,7 @@ def load_file(repo: Repository, node: nodes.File, only: Sequence[str] | None, de
     """What one file holds: the state of a .pt or .safetensors (the part that `only` selects), else its bytes."""
     reader = FileReader(repo)
     if node.format == "plain":
-        return b"".join(reader.read(entry, 0, raw_bytes(entry)) for _, entry in node.segments)
+        return b"".join(reader.read(entry, 0, segment_bytes(entry)) for _, entry in node.segments)
     from castore.state.files.reader import SegmentFile, load_pt, load_safetensors
 
     if node.format == "safetensors":
@@ -107,8 +110,10 @@ class FileReader:
         self._repo = repo
         self._readers: dict[int, SegmentReader] = {}
 
-    def read(self, entry: nodes.Tensor, offset: int, length: int) -> bytes:
+    def read(self, entry: nodes.Tensor | nodes.Value, offset: int, length: int) -> bytes:
         """`length` bytes of a segment from `offset`."""
+        if isinstance(entry, nodes.Value):
+            return entry.value[offset : offset + length] if isinstance(entry.value, bytes) else b""
         reader = self._readers.get(id(entry))
         if reader is None:
             reader = self._readers[id(entry)] = SegmentReader(self._repo, entry)

@@ -10,7 +10,8 @@ from castore.state.files.target import OutputFile, OutputTree, safe_join
 
 UNSAFE = [
     "", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", ".", "./a", "a//b", "a/", "a\\b", "..\\x", "a\0b", "C:",
-    "c:x", "C:/x", "CON", "con.txt", "a/NUL", "nul .txt", "Com1", "lpt9.log", "aux ", "a/" * 300 + "x", "x" * 256, "\udcff",
+    "c:x", "C:/x", "CON",
+    "con.txt", "a/NUL", "nul .txt", "Com1", "lpt9.log", "aux ", "a/" * 300 + "x", "x" * 256, "\udcff",
 ]  # fmt: skip
 SAFE = [
     "a",

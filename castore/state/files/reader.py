@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from castore import limits
 from castore.dtypes import by_name
 from castore.errors import CastoreError, CorruptError, StateError
-from castore.objects.nodes import File, Tensor
+from castore.objects.nodes import File, Tensor, Value
 from castore.state.files.layout import ForeignContent
 from castore.state.files.safetensors import PREFIX, Entry, parse_header
 
 if TYPE_CHECKING:
     import torch
 
-ReadSegment = Callable[[Tensor, int, int], bytes]  # (tensor, first byte, nbytes) -> exactly these bytes
+ReadSegment = Callable[[Tensor | Value, int, int], bytes]  # (tensor, first byte, nbytes) -> exactly these bytes
 
 _PIECE_BYTES = 8 * limits.MIB  # what one call of ReadSegment is asked for at most
 _SMALL_READ_BYTES = 64 * 1024  # below this a read is served from a block, above it goes straight to the segments
@@ -40,8 +40,8 @@ class SegmentFile(io.RawIOBase):
         super().__init__()
         self._size = node.size
         self._read_segment = read_segment
-        self._segments = [tensor for _, tensor in node.segments]
-        self._starts = list(itertools.accumulate(map(tensor_bytes, self._segments), initial=0))
+        self._segments = [segment for _, segment in node.segments]
+        self._starts = list(itertools.accumulate(map(segment_bytes, self._segments), initial=0))
         self._at = 0
         self._blocks: OrderedDict[int, bytearray] = OrderedDict()  # by offset
         self.failure: CastoreError | None = None  # torch replaces what a read raised by an error of its own
@@ -122,9 +122,11 @@ class SegmentFile(io.RawIOBase):
             index += at >= self._starts[index + 1]
 
 
-def tensor_bytes(tensor: Tensor) -> int:
+def segment_bytes(segment: Tensor | Value) -> int:
     """The length of a segment. Raises CorruptError for an unknown dtype."""
-    return math.prod(tensor.shape) * by_name(tensor.dtype).width
+    if isinstance(segment, Tensor):
+        return math.prod(segment.shape) * by_name(segment.dtype).width
+    return len(segment.value) if isinstance(segment.value, bytes) else 0
 
 
 def load_pt(file: io.IOBase) -> Any:

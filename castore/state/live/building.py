@@ -12,10 +12,10 @@ from castore.errors import CorruptError
 from castore.limits import MAX_TREE_NESTING
 from castore.objects import nodes
 from castore.objects.nodes import Compound, Map, Node, Path, Sequence, Shared, Value, View, key_text
+from castore.quiet import no_collection
 from castore.state.live import leaves, sparse
 from castore.state.live.allocation import Memory, allocate, dressed, finished, look, writable
 from castore.state.live.flattening import FACTORIES
-from castore.state.live.quiet import no_collection
 from castore.state.live.refusals import shown
 
 Sink = tuple[nodes.Tensor, memoryview]

@@ -10,10 +10,10 @@ import torch
 from castore.errors import StateError
 from castore.objects import nodes
 from castore.objects.nodes import Compound, Map, Node, Path, Sequence, Shared, View, key_text
+from castore.quiet import no_collection
 from castore.state.live.allocation import allocate, finished, look, writable
 from castore.state.live.building import Builder, Sink, made_key
 from castore.state.live.elements import numpy_dtype, swapped, torch_dtype
-from castore.state.live.quiet import no_collection
 from castore.state.live.refusals import shown
 from castore.state.live.sources import array_bytes, tensor_bytes
 from castore.state.live.targets import (

@@ -14,10 +14,10 @@ from castore.errors import StateError
 from castore.limits import MAX_TREE_NESTING
 from castore.objects import nodes
 from castore.objects.nodes import Compound, Map, Node, Sequence, Value, key_text
+from castore.quiet import no_collection
 from castore.state.live import leaves, sparse
 from castore.state.live.aliases import Extent, extent, share
 from castore.state.live.elements import NAME_OF_TORCH, stored_dtype
-from castore.state.live.quiet import no_collection
 from castore.state.live.refusals import refusal, shown, tensor_advice
 from castore.state.live.sources import ArraySource, BytesSource, TensorSource, TorchSource
 

@@ -1,0 +1,173 @@
+"""Faults: the n-th write operation of the store fails, writes short, or is the last thing that its process does.
+
+What is replaced are the system calls that `castore._fs` makes, one level below castore's own code, so that all of that
+runs as it would on a disk that is full or failing:
+
+    with faults.inject("sync", nth=2, error=errno.EIO) as fault:
+        store.commit(state)                 # raises StorageError
+    assert fault.struck
+
+Operations, in the words of `_fs`: create, write, short_write, sync, sync_dir, rename, link, append, remove, make_dir,
+remove_dir. LMDB writes the index by itself, and is out of reach. One fault or recording at a time, for all threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno as errors
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from castore import _fs
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation that was about to be carried out: what, and on which file (the source of a rename)."""
+
+    name: str
+    path: Path
+
+
+class Recorder:
+    """The operations met so far, in order; `struck` once the fault has come."""
+
+    def __init__(self, strike: Callable[[Operation, int], None]) -> None:
+        self.operations: list[Operation] = []
+        self.struck = False
+        self._strike = strike
+        self._lock = threading.Lock()
+
+    def meet(self, name: str, path: Path) -> None:
+        """Called before each operation; raises what the fault is."""
+        with self._lock:
+            operation = Operation(name, path)
+            self.operations.append(operation)
+            number = sum(1 for one in self.operations if one.name == name)
+        self._strike(operation, number)
+
+
+@contextlib.contextmanager
+def record() -> Iterator[Recorder]:
+    """Let every operation through, and list them."""
+    with _installed(Recorder(lambda operation, number: None)) as recorder:
+        yield recorder
+
+
+@contextlib.contextmanager
+def inject(name: str = "", nth: int = 1, error: int = errors.EIO, after: bool = False) -> Iterator[Recorder]:
+    """Make the `nth` operation called `name` (of any name if "") fail with `error`, an errno; those after it work.
+
+    after: all that follow fail too, as on a disk that stays full or has gone.
+    "short_write": the `nth` write or append takes only a part of its bytes, and says so; there is no error.
+    """
+
+    def strike(operation: Operation, number: int) -> None:
+        count = number if name else len(recorder.operations)
+        if (operation.name == name or not name) and (count == nth or (after and count > nth)):
+            recorder.struck = True
+            raise OSError(error, os.strerror(error), str(operation.path))
+
+    recorder = Recorder(strike)
+    short = _ShortWrite(nth, recorder) if name == "short_write" else None
+    with _installed(recorder, short):
+        yield recorder
+
+
+@contextlib.contextmanager
+def die_at(nth: int) -> Iterator[Recorder]:
+    """End this process at its `nth` operation, before it is carried out, as `kill -9` would. For a child process."""
+
+    def strike(operation: Operation, number: int) -> None:
+        if len(recorder.operations) >= nth:
+            os._exit(9)
+
+    recorder = Recorder(strike)
+    with _installed(recorder):
+        yield recorder
+
+
+class _ShortWrite:
+    def __init__(self, nth: int, recorder: Recorder) -> None:
+        self._left = nth
+        self._recorder = recorder
+
+    def taken(self, size: int) -> int:
+        """How many of `size` bytes are written."""
+        self._left -= 1
+        if self._left != 0:
+            return size
+        self._recorder.struck = True
+        return size // 2
+
+
+class _SystemCalls:
+    """Stands in for the module `os` inside `castore._fs`: everything but what writes is handed on."""
+
+    def __init__(self, recorder: Recorder, short: _ShortWrite | None) -> None:
+        self._meet = recorder.meet
+        self._short = short
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_EXCL:
+            self._meet("create", Path(path))
+        return os.open(path, flags, mode)
+
+    def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
+        self._meet("write", _path(fd))
+        return os.pwrite(fd, data[: self._taken(len(data))], offset)
+
+    def write(self, fd: int, data: bytes) -> int:
+        self._meet("append", _path(fd))
+        return os.write(fd, data[: self._taken(len(data))])
+
+    def _taken(self, size: int) -> int:
+        return size if self._short is None else self._short.taken(size)
+
+    def fsync(self, fd: int) -> None:
+        self._meet("sync_dir" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync", _path(fd))
+        os.fsync(fd)
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._meet("rename", Path(source))
+        os.replace(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        self._meet("link", Path(target))
+        os.link(source, target)
+
+    def unlink(self, path: Path) -> None:
+        self._meet("remove", Path(path))
+        os.unlink(path)
+
+    def mkdir(self, path: Path, mode: int = 0o777) -> None:
+        self._meet("make_dir", Path(path))
+        os.mkdir(path, mode)
+
+    def rmdir(self, path: Path) -> None:
+        self._meet("remove_dir", Path(path))
+        os.rmdir(path)
+
+
+def _path(fd: int) -> Path:
+    return Path(f"/proc/self/fd/{fd}").readlink()
+
+
+@contextlib.contextmanager
+def _installed(recorder: Recorder, short: _ShortWrite | None = None) -> Iterator[Recorder]:
+    module = vars(_fs)
+    if module["os"] is not os:
+        raise RuntimeError("one fault at a time: another one is injected already")
+    module["os"] = _SystemCalls(recorder, short)
+    try:
+        yield recorder
+    finally:
+        module["os"] = os

@@ -1,0 +1,39 @@
+"""Real processes for tests, forked from a server that has torch and castore loaded: milliseconds each, not seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+_LOADED = ["torch", "castore.operations.commit", "castore.operations.load", "castore.state.live", "tests.workers"]
+_ROOT = Path(__file__).parent.parent
+_context = multiprocessing.get_context("forkserver")
+
+
+def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start `work`, a function of `tests.workers`, in a process of its own."""
+    outer = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(_ROOT)
+    try:
+        _context.set_forkserver_preload(_LOADED)
+        ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if outer is not None:
+            os.environ["PYTHONPATH"] = outer
+    process = _context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def finish(processes: Iterable[BaseProcess]) -> None:
+    """Wait for processes, which must all succeed."""
+    processes = list(processes)
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0] * len(processes)

@@ -1,0 +1,142 @@
+"""What the processes of the tests do. They report by appending lines to a file, each in one write."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import castore
+from castore.errors import RefConflictError, StorageError
+from castore.testing import faults
+from castore.testing.states import equal_states
+from tests.samples import state
+
+torch.set_num_threads(1)  # OpenMP's threads do not survive the fork
+
+
+def report(file: Path, *words: object) -> None:
+    """Append one line to a report."""
+    fd = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.write(fd, (" ".join(map(str, words)) + "\n").encode())
+    os.close(fd)
+
+
+def read_report(file: Path) -> list[list[str]]:
+    """The lines of a report, in words."""
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def commit_until_killed(path: Path, branch: str, first_seed: int, seconds: float, acknowledged: Path) -> None:
+    """Commit on and on, reporting each commit that returned, until a signal ends the process in the midst of it."""
+    store = castore.open(path)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    seed = first_seed
+    while True:
+        report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
+        seed += 1
+
+
+def commit_until_death(path: Path, seed: int, nth: int, acknowledged: Path) -> None:
+    """Commit once, dying before the nth write operation."""
+    with castore.open(path) as store, faults.die_at(nth):
+        report(acknowledged, store.commit(state(seed)).id, seed)
+
+
+def collect_until_death(path: Path, nth: int) -> None:
+    """Collect garbage, dying before the nth write operation."""
+    with castore.open(path) as store, faults.die_at(nth):
+        store.gc()
+
+
+def commit_many(path: Path, branch: str, seeds: Sequence[int], acknowledged: Path) -> None:
+    """Commit a sequence of states to one branch, again and again when another process was faster."""
+    with castore.open(path) as store:
+        for seed in seeds:
+            while True:
+                try:
+                    commit = store.commit(state(seed), branch=branch)
+                except RefConflictError:
+                    report(acknowledged, "lost", seed)
+                    continue
+                report(acknowledged, commit.id, seed)
+                break
+
+
+def commit_once(path: Path, branch: str, seed: int, gate: Path, acknowledged: Path) -> None:
+    """Commit as soon as `gate`, a file that is locked, is let go: all who wait start at once."""
+    import fcntl
+
+    with castore.open(path) as store, gate.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
+        except RefConflictError:
+            report(acknowledged, "lost", seed)
+
+
+def open_new(path: Path, gate: Path, acknowledged: Path) -> None:
+    """Open a store that may not be there yet, all who wait at `gate` at once."""
+    import fcntl
+
+    with gate.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with castore.open(path, create=True) as store:
+            report(acknowledged, (store.path / "castore.toml").read_text().split('uuid = "')[1][:36])
+
+
+def churn(path: Path, branch: str, seeds: Sequence[int]) -> None:
+    """Commit to a branch, delete it and begin again: garbage, beside whoever else is at work."""
+    with castore.open(path) as store:
+        for seed in seeds:
+            store.commit(state(seed), branch=branch)
+            if seed % 2:
+                store.delete_branch(branch, force=True)
+
+
+def collect(path: Path, rounds: int) -> None:
+    """Collect garbage a number of times."""
+    with castore.open(path) as store:
+        for _ in range(rounds):
+            store.gc()
+
+
+def check(path: Path, rounds: int) -> None:
+    """Run fsck a number of times; it must find nothing."""
+    with castore.open(path) as store:
+        for _ in range(rounds):
+            found = store.fsck(read_data=True)
+            assert found.ok, found.errors
+
+
+def read(path: Path, history: dict[str, int], rounds: int) -> None:
+    """Load commits again and again; each must be what was committed."""
+    with castore.open(path) as store:
+        for _ in range(rounds):
+            for commit, seed in history.items():
+                assert equal_states(store.load(commit), state(seed))
+
+
+def rebuild_index(path: Path) -> None:
+    """Make the index anew, as `fsck --repair` does, while others have the old one open."""
+    with castore.open(path) as store:
+        store._repo.chunks.access.rebuild()
+
+
+def commit_beyond_file_size(path: Path, limit: int, acknowledged: Path) -> None:
+    """Commit under a real limit of the operating system on the size of files."""
+    with castore.open(path) as store:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            store.commit(state(1, 1 << 19))
+        except StorageError as error:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            report(acknowledged, "refused", error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        report(acknowledged, store.commit(state(2)).id, 2)
