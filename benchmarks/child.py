@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import runpy
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -22,12 +23,14 @@ class Usage:
     """What a piece of work took.
 
     peak_bytes: resident memory at its highest. grown_bytes: the same, above what it was before the work.
+    anonymous_bytes: the same without the pages of mapped files, which the kernel may drop; sampled every 2 ms.
     read_bytes: bytes read by system calls. disk_bytes: bytes that came from the disk, by mmap too.
     """
 
     seconds: float
     peak_bytes: int
     grown_bytes: int
+    anonymous_bytes: int
     read_bytes: int
     disk_bytes: int
 
@@ -36,19 +39,43 @@ def measure(action: Callable[[], object]) -> Usage:
     """Run `action` and say what it took. Linux only."""
     # ru_maxrss survives exec and so includes the parent process; VmHWM is this process's, and can be reset.
     Path("/proc/self/clear_refs").write_text("5")
-    before, io_before = _status("VmRSS"), _io()
-    started = time.perf_counter()
-    kept = action()
-    seconds = time.perf_counter() - started
+    before, anonymous_before, io_before = _status("VmRSS"), _status("RssAnon"), _io()
+    with _Sampler() as sampler:
+        started = time.perf_counter()
+        kept = action()
+        seconds = time.perf_counter() - started
     peak, io_after = _status("VmHWM"), _io()
     del kept
     return Usage(
         seconds,
         peak,
         max(0, peak - before),
+        max(0, sampler.highest - anonymous_before),
         io_after["rchar"] - io_before["rchar"],
         io_after["read_bytes"] - io_before["read_bytes"],
     )
+
+
+class _Sampler:
+    """The highest anonymous memory of this process while it is entered; the kernel keeps no high-water mark of that."""
+
+    def __init__(self) -> None:
+        self.highest = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll)
+
+    def __enter__(self) -> _Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _poll(self) -> None:
+        self.highest = _status("RssAnon")
+        while not self._stop.wait(0.002):
+            self.highest = max(self.highest, _status("RssAnon"))
 
 
 def in_child(function: Callable[..., T], *arguments: object) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 
@@ -26,7 +27,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody is listening."""
+    """Nobody is watching: notes go to the log `castore`, as warnings, so that they are seen where logging is not set up."""
 
     def start(self, phase: str, total: int | None, unit: str) -> None:
         pass
@@ -35,7 +36,7 @@ class Silent:
         pass
 
     def note(self, text: str) -> None:
-        pass
+        logging.getLogger("castore").warning("castore: %s", text)
 
     def finish(self) -> None:
         pass

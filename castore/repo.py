@@ -10,6 +10,7 @@ from castore.chunks.store import ChunkStore
 from castore.errors import StoreExistsError, StoreNotFoundError, UnsupportedStoreError
 from castore.history.refs import Refs
 from castore.history.revision import resolve
+from castore.kernels import compiling
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit
 from castore.objects.read_tree import TreeReader
@@ -31,6 +32,7 @@ class Repository:
                 f"{path} lies on a network file system ({kind}); keep the store on a local disk"
             )
         self.progress: Progress = progress or Silent()
+        compiling.on_compile = self.progress.note
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
         self.refs = Refs(path, 2 * self.hash.size, self.lock)

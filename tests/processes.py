@@ -10,7 +10,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-_LOADED = ["torch", "castore.operations.commit", "castore.operations.load", "castore.state.live", "tests.workers"]
+_LOADED = [
+    *("torch", "numba", "castore.kernels.native", "castore.codecs.byte_planes", "castore.operations.commit"),
+    *("castore.operations.load", "castore.state.live", "tests.workers"),
+]
 _ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
 

@@ -32,11 +32,15 @@ def read_report(file: Path) -> list[list[str]]:
 
 
 def commit_until_killed(path: Path, branch: str, first_seed: int, seconds: float, acknowledged: Path) -> None:
-    """Commit on and on, reporting each commit that returned, until a signal ends the process in the midst of it."""
+    """Commit on and on, reporting each commit that returned, until a signal ends the process in the midst of it.
+
+    seconds: from the first commit on, which loads and warms what the others use.
+    """
     store = castore.open(path)
+    report(acknowledged, store.commit(state(first_seed), branch=branch).id, first_seed)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    seed = first_seed
+    seed = first_seed + 1
     while True:
         report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
         seed += 1
@@ -140,3 +144,22 @@ def commit_beyond_file_size(path: Path, limit: int, acknowledged: Path) -> None:
             report(acknowledged, "refused", error)
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         report(acknowledged, store.commit(state(2)).id, 2)
+
+
+def fork_with_open_store(path: Path, history: dict[str, int], acknowledged: Path) -> None:
+    """Fork with a store open and in use; parent and children load and commit through it."""
+    store = castore.open(path)
+    for commit, seed in history.items():
+        assert equal_states(store.load(commit), state(seed))
+    report(acknowledged, store.commit(state(50), branch="parent").id, 50)
+    for seed in (51, 52):
+        child = os.fork()
+        if child == 0:
+            for commit, known in history.items():
+                assert equal_states(store.load(commit), state(known))
+            report(acknowledged, store.commit(state(seed), branch=f"child{seed}").id, seed)
+            store.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert equal_states(store.load(f"child{seed}"), state(seed))
+    store.close()

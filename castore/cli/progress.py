@@ -54,9 +54,9 @@ class TerminalProgress:
     def start(self, phase: str, total: int | None, unit: str) -> None:
         with self._lock:
             self._end()
-            self._bars = _bars(self._stream, unit)
+            self._bars = _bars(self._stream, total, unit)
             self._bars.start()
-            self._task = self._bars.add_task(phase, total=total, unit=unit)
+            self._task = self._bars.add_task(phase, total=total)
 
     def advance(self, amount: int) -> None:
         with self._lock:
@@ -89,20 +89,20 @@ def _note_line(text: str) -> str:
     return f"castore: note: {printable(text)}\n"
 
 
-def _bars(stream: TextIO, unit: str) -> RichProgress:
+def _bars(stream: TextIO, total: int | None, unit: str) -> RichProgress:
     from rich import progress as rich_progress
     from rich.console import Console
 
-    amount: tuple[rich_progress.ProgressColumn, ...]
-    if unit == "bytes":
-        amount = (rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn())
-    else:
-        amount = (rich_progress.MofNCompleteColumn(), rich_progress.TextColumn("{task.fields[unit]}"))
-    return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
+    columns: list[rich_progress.ProgressColumn] = [
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
-        *amount,
-        rich_progress.TimeRemainingColumn(),
-        console=Console(file=stream),
-        transient=True,
-    )
+    ]
+    if total is None:
+        columns.append(rich_progress.TextColumn("{task.completed} " + unit))
+    elif unit == "bytes":
+        columns += [rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()]
+    else:
+        columns += [rich_progress.MofNCompleteColumn(), rich_progress.TextColumn(unit)]
+    if total is not None:
+        columns.append(rich_progress.TimeRemainingColumn())
+    return rich_progress.Progress(*columns, console=Console(file=stream), transient=True)

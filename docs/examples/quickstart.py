@@ -117,12 +117,12 @@ def count_identical(one: Any, other: Any) -> int:
 
 def title(text: str) -> None:
     """A heading between the parts."""
-    console.print(f"\n{text}", style="bold")
+    console.print(f"\n{text}", style="bold", soft_wrap=True)
 
 
 def shell(directory: Path, *arguments: str) -> None:
     """Run the castore command as one would in a shell, and show it."""
-    console.print(f"$ castore {' '.join(arguments)}", style="dim")
+    console.print(f"$ castore {' '.join(arguments)}", style="dim", soft_wrap=True)
     command = [sys.executable, "-m", "castore", "-C", str(directory), *arguments]
     subprocess.run(command, check=True)
 
@@ -132,6 +132,7 @@ def main(directory: Path) -> None:
     if (directory / ".castore").is_dir():
         shutil.rmtree(directory / ".castore")
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # threads of so small a model wait for one another more than they work
     run = Run(learning_rate=1e-3)
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
 
@@ -165,10 +166,9 @@ def main(directory: Path) -> None:
 
     title("And what is left is whole")
     shell(directory, "fsck", "--read-data")
-    console.print(
-        f"\nDone in {time.perf_counter() - begin:.0f} s. The store is {directory / '.castore'}: look around with"
-    )
-    console.print(f"  {Path(sys.executable).parent / 'castore'} -C {directory} log", style="dim")
+    command = Path(sys.executable).parent / "castore"
+    console.print(f"\nDone in {time.perf_counter() - begin:.0f} s. Look around in the store with")
+    console.print(f"  {command} -C {directory} log", style="dim", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,10 @@ class IndependentReader:
         data = chunks if isinstance(chunks, bytes) else self.object(chunks[0], CHUNK_LIST)
         return [data[at : at + self.id_bytes] for at in range(0, len(data), self.id_bytes)]
 
-    def tensor(self, node: list[Any]) -> bytes:
+    def tensor(self, node: list[Any] | bytes) -> bytes:
+        """The data of a tensor node, or of a segment of a file that lies in the tree itself."""
+        if isinstance(node, bytes):
+            return node
         _, _, dtype, shape, _, _, chunks = node
         data = b"".join(self.raw(one) for one in self.chunk_ids(chunks))
         check(len(data) == int(np.prod(shape, dtype=object)) * WIDTHS[dtype], "size of a tensor")

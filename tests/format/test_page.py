@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from independent_reader import ROTATED, WIDTHS, WORDS, IndependentReader, decode
 from tiny_pack import tiny_pack
 
 from castore import codecs, config, dtypes, limits
-from castore.chunks import pack
+from castore.chunks import content, pack
 from castore.objects import nodes, tree
 from castore.objects.read_tree import TreeReader
 from castore.objects.tree import TreeWriter
@@ -165,6 +166,13 @@ def test_segments_are_cut_as_the_page_says() -> None:
     assert len(expected) > 10
     assert [b"".join(map(cbor2.dumps, cbor2.loads(data))) for data in written[:-1]] == expected
     assert written[-1] == cbor2.dumps([6, "dict", b"".join(map(xxhash.xxh3_128_digest, written[:-1]))])
+
+
+def test_plain_bytes_are_cut_as_the_page_says() -> None:
+    text = " ".join(block("vector: cuts"))
+    data = hashlib.shake_128(b"castore").digest(4 << 20)
+    cuts = [length for _, length in content.cut(lambda at, length: data[at : at + length], len(data))]
+    assert cuts == [int(number) for number in re.findall(r"\b\d{6}\b", text)]
 
 
 def test_tables_of_the_page_are_those_of_the_code() -> None:

@@ -22,12 +22,12 @@ def test_every_acknowledged_commit_survives_twenty_kills(tmp_path: Path) -> None
     castore.open(path, create=True).close()
     rng = random.Random(5)
     for number in range(20):
-        process = start(workers.commit_until_killed, path, "main", 100 * number, rng.uniform(0.001, 0.15), acks)
+        process = start(workers.commit_until_killed, path, "main", 100 * number, rng.uniform(0.001, 0.1), acks)
         process.join(300)
         assert process.exitcode == -14  # by the signal, in the midst of its work
     with castore.open(path) as store:
         history = acknowledged(acks)
-        assert len(history) >= 5
+        assert len(history) > 20
         assert_loads(store, history)
         assert set(history) <= {commit.id for commit in store.log("main")}
         assert_sound(store)
