@@ -23,6 +23,7 @@ MAX_PACK_RECORDS = 1 << 24
 MAX_PACK_ID_BYTES = 32
 
 # Trees and commits
+MAX_TREE_OBJECTS = 1 << 24  # that one tree is read from
 MAX_TREE_NESTING = 200  # dicts in dicts; also what keeps recursion off the C stack
 MAX_CHUNKS_PER_TENSOR = 1 << 26
 MAX_TENSOR_DIMS = 64

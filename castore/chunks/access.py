@@ -55,7 +55,13 @@ class IndexAccess:
             written = (self._directory / "boot").read_text("ascii", "replace").strip()
         except OSError:
             return False
-        return written == (_fs.boot_id() or "synced") and (self._directory / "data.mdb").is_file()
+        return written == self._mark() and (self._directory / "data.mdb").is_file()
+
+    def _mark(self) -> str:
+        """Where and when the index is good: in this directory (a copy of a store may have caught the index and the packs
+        at different moments), under this boot."""
+        found = self._directory.parent.stat()
+        return f"{_fs.boot_id() or 'synced'} {found.st_dev} {found.st_ino}"
 
     def rebuild(self) -> list[str]:
         """Throw the index away and make it from the packs; returns a line for each pack that could not be read."""
@@ -79,7 +85,7 @@ class IndexAccess:
             beside = self._directory.with_name(f"index.{os.getpid()}.tmp")
             _fs.make_dir(beside)
             self._fill(beside, damaged).close()
-            _fs.replace(beside / "boot", (_fs.boot_id() or "synced").encode() + b"\n")
+            _fs.replace(beside / "boot", f"{self._mark()}\n".encode())
             _fs.remove_tree(self._directory)
             _fs.rename(beside, self._directory)
             _fs.sync_dir(self._directory.parent)

@@ -13,12 +13,12 @@ from castore.chunks import pack
 from castore.chunks.access import IndexAccess
 from castore.chunks.decode import Decoder, Wanted
 from castore.chunks.hashing import Hash, checksum
-from castore.chunks.index import Place
+from castore.chunks.index import Index, Place
 from castore.chunks.writer import PackWriter, SealedPack, move_in, pack_path
 from castore.codecs.base import Buffer
 from castore.codecs.choice import Encoded, choose
 from castore.dtypes import DType
-from castore.errors import CastoreError, CorruptError
+from castore.errors import CastoreError, CorruptError, StateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,12 @@ class WriteSession:
         return raw
 
     def put_object(self, kind: int, data: bytes) -> bytes:
-        """Store an object; returns its id."""
+        """Store an object; returns its id. Raises StateError when it is larger than an object may be."""
+        if len(data) > limits.MAX_OBJECT_BYTES:
+            raise StateError(
+                f"a value, note or message takes {len(data)} bytes, more than {limits.MAX_OBJECT_BYTES}; "
+                "commit it as an array or a file"
+            )
         object_id = self._hash.digest(data)
         with self._lock:
             if object_id in self._written or object_id in self._reused:
@@ -203,7 +208,7 @@ class WriteSession:
         try:
             for sealed in self._sealed:
                 move_in(sealed, self._packs)
-            access.use(lambda index: index.update(packs=packs, records=sorted(records.items())))
+            access.use(lambda index: index.update(packs=packs, records=_unknown(index, records)))
         except BaseException:
             self._withdraw()
             raise
@@ -220,3 +225,13 @@ class WriteSession:
         for sealed in self._sealed:
             if sealed.id not in known and not sealed.path.exists():
                 _fs.remove(pack_path(self._packs, sealed.id))
+
+
+def _unknown(index: Index, records: dict[bytes, Place]) -> list[tuple[bytes, Place]]:
+    """The records that the index lacks, sorted. What it has stays as it is.
+
+    Another session may have published one of these chunks meanwhile; ours in its place could need a base that gc took
+    since, or one that has become a delta to this very chunk.
+    """
+    ids = sorted(records)
+    return [(one, records[one]) for one, place in zip(ids, index.get_many(ids), strict=True) if place is None]

@@ -52,5 +52,5 @@ def parse_time(text: str, now: datetime) -> datetime:
     age = _AGE.fullmatch(text)
     if age is not None:
         return now - timedelta(**{f"{age[2]}s": int(age[1])})
-    time = datetime.fromisoformat(text)
+    time = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)  # Python 3.10 knows no Z
     return time if time.tzinfo is not None else time.astimezone()

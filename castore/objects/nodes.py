@@ -24,7 +24,8 @@ class Value:
 class Tensor:
     """A dense tensor or array: contiguous bytes in C order, little-endian, cut into chunks.
 
-    kind: how it comes back, e.g. "tensor", "parameter", "buffer", "array" (NumPy), "scalar" (NumPy).
+    kind: how it comes back: "tensor", "parameter", "buffer", "transient_buffer" (not persistent), "array" (NumPy), or
+    "bytes" and "bytearray" (long ones, and the plain parts of files).
     dtype: a name of `castore.dtypes`; numpy_dtype: the NumPy dtype string where `dtype` cannot tell it ("<U7", ">f4",
     "<M8[ns]"), else "".
     shape: in elements. requires_grad: as on the tensor. chunks: the chunk ids, one after another.

@@ -14,7 +14,6 @@ from castore.objects.canonical import loads
 from castore.objects.tree import COMPOUND, DIRECTORY, FILE, FLOAT, MAP, SEQUENCE, SHARED, TENSOR, VIEW
 
 GetObject = Callable[[bytes, int], bytes]  # id, kind -> data
-_MAX_OBJECTS = 1 << 24
 
 
 class TreeReader:
@@ -23,7 +22,7 @@ class TreeReader:
     def __init__(self, get_object: GetObject, hash_size: int) -> None:
         self._get = get_object
         self._hash_size = hash_size
-        self._budget = _MAX_OBJECTS
+        self._budget = limits.MAX_TREE_OBJECTS
         self.object_ids: list[tuple[bytes, int]] = []  # every object that was read, with its kind, for gc and fsck
 
     def read(self, tree_id: bytes) -> nodes.Node:
@@ -113,7 +112,9 @@ class TreeReader:
             entry = self._node(value, depth)
             if not isinstance(entry, nodes.File | nodes.Directory):
                 raise CorruptError("a directory's entry is neither a file nor a directory")
-            entries[_check(name, str)] = entry
+            if _check(name, str) in entries:
+                raise CorruptError(f"a directory of a tree has two entries {name!r}")
+            entries[name] = entry
         return nodes.Directory(entries)
 
     def _items(self, items: Any, per_item: int) -> list[Any]:

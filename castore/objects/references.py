@@ -8,7 +8,7 @@ from typing import Any
 from castore import limits
 from castore.errors import CorruptError
 from castore.objects.canonical import loads
-from castore.objects.tree import COMPOUND, DIRECTORY, FILE, MAP, SEQUENCE, SHARED, TENSOR
+from castore.objects.tree import COMPOUND, DIRECTORY, FILE, FLOAT, MAP, SEQUENCE, SHARED, TENSOR, VIEW
 
 
 @dataclass(slots=True)
@@ -71,3 +71,5 @@ def _node(value: Any, found: References, hash_size: int, depth: int) -> None:
             _node(part, found, hash_size, depth + 1)
     elif tag == SHARED:
         _node(value[2], found, hash_size, depth + 1)
+    elif tag not in (FLOAT, VIEW):
+        raise CorruptError(f"a tree holds a node of unknown type {tag}: a newer castore wrote it, or it is damaged")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from castore import dtypes
 from castore.chunks.decode import Wanted
 from castore.errors import CastoreError, CorruptError
-from castore.limits import MIB
+from castore.limits import MAX_CHUNK_BYTES, MIB
 from castore.objects import nodes
 from castore.quiet import no_collection
 from castore.repo import Repository
@@ -28,6 +28,13 @@ def chunk_ids(repo: Repository, entry: nodes.Tensor) -> list[bytes]:
     """A tensor's chunk ids, in order."""
     size = repo.hash.size
     return [entry.chunks[start : start + size] for start in range(0, len(entry.chunks), size)]
+
+
+def check_sizes(root: nodes.Node, id_size: int) -> None:
+    """Refuse a tree that claims more bytes than its chunks can hold, before memory is allocated for it."""
+    for path, entry in nodes.tensors(root):
+        if raw_bytes(entry) > len(entry.chunks) // id_size * MAX_CHUNK_BYTES:
+            raise CorruptError(f"{'.'.join(path)} claims more bytes than its chunks can hold; run `castore fsck`")
 
 
 def fill(repo: Repository, sinks: Sequence[tuple[nodes.Tensor, memoryview]], paths: Sequence[nodes.Path]) -> None:

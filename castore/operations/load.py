@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from castore.errors import StateError
 from castore.objects import nodes
-from castore.operations.fetch import SegmentReader, fill
+from castore.operations.fetch import SegmentReader, check_sizes, fill
 from castore.operations.select import choose_files, patterns, pick, select
 from castore.quiet import no_collection
 from castore.repo import Repository
@@ -35,6 +35,7 @@ def load_into(repo: Repository, rev: str, state: Any) -> None:
     root = repo.tree(repo.commit(repo.resolve(rev)))
     if isinstance(root, nodes.Directory):
         raise StateError(f"{rev} is a commit of files; load it and copy what you need, or check it out")
+    check_sizes(root, repo.hash.size)
     target = fill_in_place(root, state)
     sinks = target.sinks()
     fill(repo, sinks, _paths(root, sinks))
@@ -44,6 +45,7 @@ def load_into(repo: Repository, rev: str, state: Any) -> None:
 def _state(repo: Repository, root: nodes.Node, device: torch.device | str | None) -> Any:
     from castore.state.live import Builder
 
+    check_sizes(root, repo.hash.size)
     builder = Builder(root, device)
     sinks = builder.sinks()
     fill(repo, sinks, _paths(root, sinks))

@@ -49,6 +49,7 @@ def test_a_size_is_near_what_it_says(count: int) -> None:
         ("2.weeks.ago", NOW - timedelta(weeks=2)),
         ("12.hours", NOW - timedelta(hours=12)),
         ("2026-01-31T10:00:00+02:00", datetime(2026, 1, 31, 8, 0, tzinfo=timezone.utc)),
+        ("2026-01-31T08:00:00Z", datetime(2026, 1, 31, 8, 0, tzinfo=timezone.utc)),
         ("2026-01-31", datetime(2026, 1, 31).astimezone()),
     ],
 )
@@ -56,7 +57,7 @@ def test_times_are_now_ages_or_iso(text: str, time: datetime) -> None:
     assert parse_time(text, NOW) == time
 
 
-@pytest.mark.parametrize("text", ["", "soon", "days", "-3.days", "1.fortnight", "99999999999.days", "2026-13-01"])
+@pytest.mark.parametrize("text", ["", "Z", "soon", "days", "-3.days", "1.fortnight", "99999999999.days", "2026-13-01"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises((ValueError, OverflowError)):
         parse_time(text, NOW)
