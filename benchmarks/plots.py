@@ -55,6 +55,7 @@ def _draw_lines(axes, series: Sequence[Series]) -> None:  # type: ignore[no-unty
     for one in series:
         commits = range(1, len(one.values) + 1)
         axes.plot(commits, one.values, marker="o", markersize=3, label=one.label, color=COLOURS.get(one.label))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("commits")
     axes.set_ylabel(f"stored, {series[0].unit}")
     axes.set_ylim(bottom=0)

@@ -147,8 +147,9 @@ def remove_dir(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory of derived files (the index) and all that is in it."""
-    if not path.is_dir():
+    """Delete a directory of derived files (the index) and all that is in it; also a file of its name."""
+    if not path.is_dir() or path.is_symlink():
+        remove(path)
         return
     for entry in path.iterdir():
         remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else remove(entry)

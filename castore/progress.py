@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
 
@@ -27,7 +26,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody is watching: notes go to the log `castore`, as warnings, so that they are seen where logging is not set up."""
+    """Nobody is watching: notes go to the log `castore`, as warnings, so that they are seen even without any set-up."""
 
     def start(self, phase: str, total: int | None, unit: str) -> None:
         pass
@@ -36,6 +35,8 @@ class Silent:
         pass
 
     def note(self, text: str) -> None:
+        import logging
+
         logging.getLogger("castore").warning("castore: %s", text)
 
     def finish(self) -> None:

@@ -68,14 +68,16 @@ def create(path: Path, hash_name: str = "xxh3-128") -> None:
     kind = _fs.network_file_system(path.parent)
     if kind is not None:
         raise UnsupportedStoreError(f"{path} would lie on a network file system ({kind}); choose a local disk")
-    if (path / config.NAME).exists():
-        raise StoreExistsError(f"{path} is a castore store already; open it, or choose another directory")
     _make_parents(path.parent)
     _fs.make_dir(path)
-    for name in ("packs", "incoming"):
-        _fs.make_dir(path / name)
-    Refs(path, 2 * hash_.size, _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)).initialise()
-    config.write(config.Config(hash=hash_name), path)  # last: with it the store is one
+    lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
+    with lock.held():  # the processes of a distributed job all begin at once
+        if (path / config.NAME).exists():
+            raise StoreExistsError(f"{path} is a castore store already; open it, or choose another directory")
+        for name in ("packs", "incoming"):
+            _fs.make_dir(path / name)
+        Refs(path, 2 * hash_.size, lock).initialise()
+        config.write(config.Config(hash=hash_name), path)  # last: with it the store is one
 
 
 def _make_parents(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
+import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from castore import repo as repositories
-from castore.errors import UsageError
+from castore.errors import StoreExistsError, UsageError
 from castore.history.reflog import Change, ReflogEntry
 from castore.history.refs import Head
 from castore.history.walk import ancestors
@@ -36,7 +36,8 @@ def open(path: str | Path, create: bool = False, progress: Progress | None = Non
     if create:
         target = path if path.name == repositories.NAME else path / repositories.NAME
         if not any((place / "castore.toml").is_file() for place in (path, target)):
-            repositories.create(target)
+            with contextlib.suppress(StoreExistsError):  # another process was faster: what was wanted is there
+                repositories.create(target)
     return Store(repositories.locate(path), progress)
 
 
@@ -63,8 +64,8 @@ class Store:
     """
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
-        self._repo = repositories.Repository(path, progress)
-        self.path = path
+        self._repo = repositories.Repository(path.absolute(), progress)  # it stays where it is if we go elsewhere
+        self.path = self._repo.path
         self.last_new_bytes = 0
 
     @property
@@ -327,11 +328,13 @@ class Store:
 
 def _whoami() -> str:
     """Who commits unless the caller says otherwise: USER@HOST."""
+    import pwd
+
     try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no entry in the password file, as in some containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no entry in the password file, as in some containers
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -72,12 +73,9 @@ def commit_many(path: Path, branch: str, seeds: Sequence[int], acknowledged: Pat
                 break
 
 
-def commit_once(path: Path, branch: str, seed: int, gate: Path, acknowledged: Path) -> None:
-    """Commit as soon as `gate`, a file that is locked, is let go: all who wait start at once."""
-    import fcntl
-
-    with castore.open(path) as store, gate.open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+def commit_once(path: Path, branch: str, seed: int, acknowledged: Path) -> None:
+    """Commit, or report that another process was faster."""
+    with castore.open(path) as store:
         try:
             report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
         except RefConflictError:
@@ -85,9 +83,7 @@ def commit_once(path: Path, branch: str, seed: int, gate: Path, acknowledged: Pa
 
 
 def open_new(path: Path, gate: Path, acknowledged: Path) -> None:
-    """Open a store that may not be there yet, all who wait at `gate` at once."""
-    import fcntl
-
+    """Open a store that may not be there yet, with all who wait at `gate`, a file that is locked, at once."""
     with gate.open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         with castore.open(path, create=True) as store:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from castore import _fs
 from castore.chunks.index import Index, IndexDamagedError
 from castore.chunks.reader import PackFiles
 from castore.chunks.rebuild import add_packs
 from castore.progress import Progress
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 Answer = TypeVar("Answer")
 
@@ -31,7 +33,7 @@ class IndexAccess:
         self._progress = progress
         self._hash_size = files.format.hash_size
         self.read_only = not os.access(store, os.W_OK)
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: TemporaryDirectory[str] | None = None
         self.index = self._open()
 
     def use(self, work: Callable[[Index], Answer]) -> Answer:
@@ -58,8 +60,8 @@ class IndexAccess:
         return written == self._mark() and (self._directory / "data.mdb").is_file()
 
     def _mark(self) -> str:
-        """Where and when the index is good: in this directory (a copy of a store may have caught the index and the packs
-        at different moments), under this boot."""
+        """Where and when the index is good: under this boot, and in this directory, since a copy of a store may have
+        caught the index and the packs at different moments."""
         found = self._directory.parent.stat()
         return f"{_fs.boot_id() or 'synced'} {found.st_dev} {found.st_ino}"
 
@@ -72,7 +74,9 @@ class IndexAccess:
 
     def _rebuilt(self, damaged: list[str] | None = None, force: bool = False) -> Index:
         if self.read_only:
-            self._temporary = tempfile.TemporaryDirectory(prefix="castore-index-")
+            from tempfile import TemporaryDirectory  # 10 ms of imports that `castore log` has no use for
+
+            self._temporary = TemporaryDirectory(prefix="castore-index-")
             return self._fill(Path(self._temporary.name), damaged)
         with self._lock.held():
             if not force and self._is_trusted():  # another process was faster

@@ -74,6 +74,7 @@ class _Environment:
         self.users = 0
         self._gate = threading.Condition()
         self._active = 0
+        self._resizing = False
         data = directory / "data.mdb"
         _check_size(data)
         self.env = lmdb.open(
@@ -106,6 +107,7 @@ class _Environment:
     def _begin(self, write: bool) -> lmdb.Transaction:
         while True:
             with self._gate:
+                self._gate.wait_for(lambda: not self._resizing)  # else those who read would keep it waiting for ever
                 self._active += 1
             try:
                 return self.env.begin(write=write)
@@ -124,8 +126,14 @@ class _Environment:
     def resize(self, size: int) -> None:
         """Set the map's size (0: what the file says) once no transaction of this process is open."""
         with self._gate:
-            self._gate.wait_for(lambda: self._active == 0)
-            self.env.set_mapsize(size)
+            self._gate.wait_for(lambda: not self._resizing)
+            self._resizing = True
+            try:
+                self._gate.wait_for(lambda: self._active == 0)
+                self.env.set_mapsize(size)
+            finally:
+                self._resizing = False
+                self._gate.notify_all()
 
     def grow(self) -> None:
         size = self.env.info()["map_size"] * 2

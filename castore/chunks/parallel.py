@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,6 +33,8 @@ class Pool:
 
     def _running(self) -> ThreadPoolExecutor:
         if self._executor is None or self._pid != os.getpid():
+            from concurrent.futures import ThreadPoolExecutor  # 10 ms that reading history has no use for
+
             self._executor = ThreadPoolExecutor(self.size, thread_name_prefix="castore")
             self._pid = os.getpid()
         return self._executor

@@ -7,7 +7,6 @@ between records can never form a circle, whatever copies lie around.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 from castore.chunks import pack
@@ -15,8 +14,6 @@ from castore.chunks.index import Index, Place
 from castore.chunks.reader import PackFiles
 from castore.errors import CorruptError
 from castore.progress import Progress
-
-logger = logging.getLogger("castore")
 
 
 def add_packs(index: Index, files: PackFiles, pack_ids: Iterable[bytes], progress: Progress) -> list[str]:
@@ -34,7 +31,7 @@ def add_packs(index: Index, files: PackFiles, pack_ids: Iterable[bytes], progres
             size = files.size(pack_id)
         except CorruptError as error:
             damaged.append(f"pack {pack_id.hex()}: {error}")
-            logger.warning("pack %s is left out of the index: %s", pack_id.hex(), error)
+            progress.note(f"pack {pack_id.hex()} is left out of the index: {error}; run `castore fsck --repair`")
         else:
             _take(index, pack_id, size, entries, waiting)
         progress.advance(1)

@@ -110,7 +110,10 @@ class ChunkStore:
                         break
             return found
 
-        return self.access.use(search)
+        found = self.access.use(search)
+        if not found and self.access.look_again():
+            found = self.access.use(search)
+        return found
 
     def close(self) -> None:
         self.pool.close()

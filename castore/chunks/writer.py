@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ class PackWriter:
 
 def _create_locked(incoming: Path) -> _fs.File:
     while True:
-        file = _fs.File.create(incoming / f"{os.getpid()}-{secrets.token_hex(8)}.pack")
+        file = _fs.File.create(incoming / f"{os.getpid()}-{os.urandom(8).hex()}.pack")
         if file.lock():
             return file
         file.close()

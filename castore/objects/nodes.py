@@ -94,8 +94,8 @@ class File:
     """A file kept byte for byte: its segments one after another, each plain bytes or the data of a tensor.
 
     size: in bytes. format: "pt", "safetensors" or "plain". note: why a file that looks like a checkpoint is kept plain,
-    else "". segments: (path of the tensor in the container, () for plain bytes; what holds its bytes). A few plain bytes,
-    such as the header before each tensor of a .pt, are a Value in the tree itself.
+    else "". segments: (path of the tensor in the container, () for plain bytes; what holds its bytes). A few plain
+    bytes, such as the header before each tensor of a .pt, are a Value in the tree itself.
     """
 
     size: int

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from castore._fs import storage_errors
 from castore.errors import CorruptError, TargetExistsError, UsageError
 from castore.objects import nodes
 from castore.operations.fetch import stream
@@ -39,6 +40,8 @@ def checkout(
     if format_ is not None and format_ not in FORMATS:
         raise UsageError(f"unknown format {format_!r}; castore writes {' and '.join(FORMATS)}")
     root = repo.tree(repo.commit(repo.resolve(rev)))
+    with storage_errors("create", out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(root, nodes.Directory):
         return _convert(repo, rev, out, only, format_ or _by_ending(out), force)
     files = dict(walk_files(root))

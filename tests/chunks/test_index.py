@@ -149,23 +149,23 @@ def test_an_index_grows_under_its_own_readers(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(limits, "INDEX_MAP_BYTES", 1 << 16)
     index = Index(tmp_path, 16)
     place = Place(b"p" * 16, 100, 10, 10, 1, 1, 0, 0, b"")
-    ids = [number.to_bytes(16, "big") for number in range(6000)]
+    ids = [number.to_bytes(16, "big") for number in range(700)]
     done = threading.Event()
     failures: list[BaseException] = []
 
     def read() -> None:
         try:
             while not done.is_set():
-                found = index.get_many(ids[:50])
+                found = index.get_many(ids[:5])
                 assert all(one in (None, place) for one in found)
         except BaseException as error:
             failures.append(error)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
+    readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for begin in range(0, len(ids), 1000):
-        index.update(records=[(one, place) for one in ids[begin : begin + 1000]])
+    for begin in range(0, len(ids), 100):
+        index.update(records=[(one, place) for one in ids[begin : begin + 100]])
     done.set()
     for reader in readers:
         reader.join()
