@@ -14,6 +14,7 @@ MAX_CHUNK_ELEMENTS = 1 << 20
 MIN_CHUNK_ELEMENTS = 1 << 10
 MAX_OBJECT_BYTES = 64 * MIB  # one tree node or commit; trees fan out at a few KiB
 MAX_PAYLOAD_BYTES = MAX_OBJECT_BYTES + MIB  # no codec may expand a record by more than this
+MAX_SPAN = 255  # generations that a delta may reach back: a byte in the pack
 MAX_DEPTH = 64  # deltas between a record and a standalone one, whatever the store's setting
 
 # Packs

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from castore import _fs, config, limits
 from castore.chunks import hashing, pack
+from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import StoreExistsError, StoreNotFoundError, UnsupportedStoreError
 from castore.history.refs import Refs
@@ -36,7 +37,8 @@ class Repository:
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
         self.refs = Refs(path, 2 * self.hash.size, self.lock)
-        self.chunks = ChunkStore(path, self.hash, self.config.max_depth, self.lock, self.progress)
+        deltas = DeltaLimits(self.config.max_depth, self.config.max_span)
+        self.chunks = ChunkStore(path, self.hash, deltas, self.lock, self.progress)
 
     def commit(self, commit_id: str) -> Commit:
         """The commit of a full id in hex. Raises MissingError, CorruptError."""

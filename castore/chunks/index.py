@@ -47,10 +47,13 @@ class Place:
     codec: int
     dtype: int
     base: bytes
+    generation: int = 0
 
     @classmethod
     def of(cls, pack_id: bytes, e: Entry) -> Place:
-        return cls(pack_id, e.offset, e.length, e.raw_length, e.checksum, e.kind, e.codec, e.dtype, e.base)
+        return cls(
+            pack_id, e.offset, e.length, e.raw_length, e.checksum, e.kind, e.codec, e.dtype, e.base, e.generation
+        )
 
     def entry(self, record_id: bytes) -> Entry:
         return Entry(
@@ -63,6 +66,7 @@ class Place:
             self.kind,
             self.codec,
             self.dtype,
+            self.generation,
         )
 
 
@@ -226,15 +230,15 @@ class Index:
         size, head = self._hash_size, _PLACE.size
         if len(value) != head + size and len(value) != head + 2 * size:
             raise IndexDamagedError("the index holds an entry of the wrong size")
-        offset, length, raw_length, checksum, kind, codec, dtype, _ = _PLACE.unpack_from(value)
-        return Place(
-            value[head : head + size], offset, length, raw_length, checksum, kind, codec, dtype, value[head + size :]
-        )
+        offset, length, raw_length, checksum, kind, codec, dtype, generation = _PLACE.unpack_from(value)
+        pack_id, base = value[head : head + size], value[head + size :]
+        return Place(pack_id, offset, length, raw_length, checksum, kind, codec, dtype, base, generation)
 
     @staticmethod
     def _value(place: Place) -> bytes:
         p = place
-        return _PLACE.pack(p.offset, p.length, p.raw_length, p.checksum, p.kind, p.codec, p.dtype, 0) + p.pack + p.base
+        head = _PLACE.pack(p.offset, p.length, p.raw_length, p.checksum, p.kind, p.codec, p.dtype, p.generation)
+        return head + p.pack + p.base
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, Place]]:
         """All records whose id starts with `prefix`, in the order of their ids; read in short transactions."""

@@ -37,6 +37,7 @@ class Entry:
 
     base: the id of the chunk that a delta needs, b"" for a standalone record. offset: of the payload, in the pack.
     length: of the payload. raw_length: decoded. checksum: XXH3-64 of the payload. codec, dtype: codes.
+    generation: how many commits a delta reaches back, by its writer's count; 0 for a standalone record.
     """
 
     id: bytes
@@ -48,6 +49,7 @@ class Entry:
     kind: int
     codec: int
     dtype: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,16 @@ class Format:
     def pack_entry(self, entry: Entry) -> bytes:
         e = entry
         return self._entry.pack(
-            e.id, e.base or self._no_base, e.offset, e.length, e.raw_length, e.checksum, e.kind, e.codec, e.dtype, 0
+            e.id,
+            e.base or self._no_base,
+            e.offset,
+            e.length,
+            e.raw_length,
+            e.checksum,
+            e.kind,
+            e.codec,
+            e.dtype,
+            e.generation,
         )
 
     def record_header(self, entry: Entry) -> bytes:
@@ -117,8 +128,8 @@ class Format:
         return [self._checked(fields, footer_offset) for fields in self._entry.iter_unpack(data)]
 
     def _checked(self, fields: tuple[bytes, bytes, int, int, int, int, int, int, int, int], end: int) -> Entry:
-        id_, base, offset, length, raw_length, checksum, kind, codec, dtype, zero = fields
-        if kind not in KINDS or zero != 0:
+        id_, base, offset, length, raw_length, checksum, kind, codec, dtype, generation = fields
+        if kind not in KINDS:
             raise CorruptError(f"record {id_.hex()} is of an unknown kind: damaged, or a newer castore wrote it")
         bound = limits.MAX_CHUNK_BYTES if kind == CHUNK else limits.MAX_OBJECT_BYTES
         if raw_length > bound or length > limits.MAX_PAYLOAD_BYTES:
@@ -127,4 +138,4 @@ class Format:
             raise CorruptError(f"record {id_.hex()} lies outside its pack")
         if base == self._no_base:
             base = b""
-        return Entry(id_, base, offset, length, raw_length, checksum, kind, codec, dtype)
+        return Entry(id_, base, offset, length, raw_length, checksum, kind, codec, dtype, generation)

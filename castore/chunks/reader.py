@@ -20,11 +20,14 @@ _OPEN_FILES = 128
 class _OpenFile:
     """A file descriptor that is closed when the last user lets go of it."""
 
+    fd = -1
+
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 class PackFiles:

@@ -59,5 +59,6 @@ def _take(
         if record_id in known or record_id in taken:
             continue
         taken[record_id] = place
-        ready.extend(waiting.pop(record_id, ()))
+        # What waited in an earlier pack may have been found elsewhere since; a second place could close a circle.
+        ready.extend((one, at) for one, at in waiting.pop(record_id, ()) if index.get(one) is None)
     index.update(packs=[(pack_id, size)], records=sorted(taken.items()))

@@ -1,4 +1,4 @@
-"""Reading a pack without its footer: record by record, by the entry that stands before each payload."""
+"""Reading a damaged pack: by its footer if that is good, else record by record, by the entry before each payload."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ from castore.chunks.reader import PackFiles
 from castore.errors import CorruptError
 
 _WINDOW_BYTES = 1 << 20
+
+
+def good_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entry, bytes]]:
+    """Every record of a pack whose payload has its checksum, in the order of the file. Raises FileNotFoundError.
+
+    The footer is believed first: it has a hash of its own, the entries before the payloads have none.
+    """
+    try:
+        entries = files.footer(pack_id)
+    except CorruptError:
+        yield from intact_records(files, pack_id)
+        return
+    for entry in sorted(entries, key=lambda one: one.offset):
+        payload = files.read(pack_id, entry.offset, entry.length)
+        if checksum(payload) == entry.checksum:
+            yield entry, payload
 
 
 def intact_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entry, bytes]]:

@@ -11,6 +11,7 @@ from types import TracebackType
 from castore import _fs, codecs, dtypes, limits
 from castore.chunks import pack
 from castore.chunks.access import IndexAccess
+from castore.chunks.bases import Base, DeltaLimits, base_of
 from castore.chunks.decode import Decoder, Wanted
 from castore.chunks.hashing import Hash, checksum
 from castore.chunks.index import Index, Place
@@ -48,7 +49,7 @@ class WriteSession:
     """
 
     def __init__(
-        self, root: Path, hash_: Hash, access: IndexAccess, decoder: Decoder, max_depth: int, epoch: int
+        self, root: Path, hash_: Hash, access: IndexAccess, decoder: Decoder, deltas: DeltaLimits, epoch: int
     ) -> None:
         """root: the `.castore` directory. epoch: the index's, before the first look-up of this session."""
         self._packs = root / "packs"
@@ -56,7 +57,7 @@ class WriteSession:
         self._hash = hash_
         self._access = access
         self._decoder = decoder
-        self._max_depth = max_depth
+        self._limits = deltas
         self._epoch = epoch
         self._lock = threading.Lock()
         self._writers: list[PackWriter] = []
@@ -103,31 +104,31 @@ class WriteSession:
                 self._reused.add(chunk_id)
                 return Stored(chunk_id, 0, False)
             self._written[chunk_id] = Stored(chunk_id, 0, False)  # claimed: another thread need not encode it too
-        base = self._base(put) if put.base else None
-        encoded = choose(put.raw, put.dtype, base)
-        base_id = put.base if encoded.is_delta else b""
-        added = self._append(chunk_id, base_id, pack.CHUNK, put.dtype, len(put.raw), encoded)
+        base, raw = self._base(put) if put.base else (None, None)
+        encoded = choose(put.raw, put.dtype, raw)
+        delta_to = base if encoded.is_delta else None
+        added = self._append(chunk_id, delta_to, pack.CHUNK, put.dtype, len(put.raw), encoded)
         with self._lock:
             stored = self._written[chunk_id] = Stored(chunk_id, added, encoded.is_delta)
-            if base_id:
-                self._bases[chunk_id] = base_id
+            if delta_to is not None:
+                self._bases[chunk_id] = delta_to.id
         return stored
 
-    def _base(self, put: Put) -> memoryview | None:
-        """The raw bytes of a base, if it is there, of the same length, and not too deep already."""
-        decoder = self._decoder
-        place = self._access.use(lambda index: index.get(put.base))
-        if place is None or place.raw_length != len(put.raw):
-            return None
-        if len(decoder.chains([place])[0]) > self._max_depth:
-            return None
-        raw = decoder.scratch("base", len(put.raw))
+    def _base(self, put: Put) -> tuple[Base, memoryview] | tuple[None, None]:
+        """The base for a chunk, with its raw bytes, if there is one of the same length within the limits."""
+        parent = self._access.use(lambda index: index.get(put.base))
+        if parent is None or parent.raw_length != len(put.raw):
+            return None, None
+        raw = self._decoder.scratch("base", len(put.raw))
         try:
-            decoder.decode([Wanted(put.base, place, raw)])
+            base = base_of(self._decoder, put.base, parent, self._limits)
+            if base is None:
+                return None, None
+            self._decoder.decode([Wanted(base.id, base.place, raw)])
         except CorruptError:
             self.damaged_bases += 1  # the new chunk is written whole; the caller tells
-            return None
-        return raw
+            return None, None
+        return base, raw
 
     def put_object(self, kind: int, data: bytes) -> bytes:
         """Store an object; returns its id. Raises StateError when it is larger than an object may be."""
@@ -148,14 +149,25 @@ class WriteSession:
         if len(payload) >= len(data):
             codec, payload = codecs.by_id(codecs.RAW), data
         encoded = Encoded(codec.id, payload, False)
-        added = self._append(object_id, b"", kind, dtypes.BYTES, len(data), encoded)
+        added = self._append(object_id, None, kind, dtypes.BYTES, len(data), encoded)
         self._written[object_id] = Stored(object_id, added, False)
         return object_id
 
-    def _append(self, record_id: bytes, base: bytes, kind: int, dtype: DType, raw_length: int, encoded: Encoded) -> int:
+    def _append(
+        self, record_id: bytes, base: Base | None, kind: int, dtype: DType, raw_length: int, encoded: Encoded
+    ) -> int:
         payload: Buffer = encoded.payload
         entry = pack.Entry(
-            record_id, base, 0, len(payload), raw_length, checksum(payload), kind, encoded.codec_id, dtype.code
+            record_id,
+            b"" if base is None else base.id,
+            0,
+            len(payload),
+            raw_length,
+            checksum(payload),
+            kind,
+            encoded.codec_id,
+            dtype.code,
+            0 if base is None else base.generation,
         )
         self._writer().append(entry, payload)
         return len(payload)

@@ -9,6 +9,7 @@ from pathlib import Path
 from castore import _fs, limits
 from castore.chunks import pack
 from castore.chunks.access import IndexAccess
+from castore.chunks.bases import DeltaLimits
 from castore.chunks.decode import Decoder, Wanted
 from castore.chunks.hashing import Hash
 from castore.chunks.index import Index, Place
@@ -27,16 +28,16 @@ _OBJECT_CACHE_BYTES = 8 * MIB
 class ChunkStore:
     """Reads records, and opens sessions that write them.
 
-    root: the `.castore` directory. max_depth: the longest chain of deltas that a session writes.
+    root: the `.castore` directory. deltas: how deep and how far back sessions write them.
     """
 
-    def __init__(self, root: Path, hash_: Hash, max_depth: int, lock: _fs.Lock, progress: Progress) -> None:
+    def __init__(self, root: Path, hash_: Hash, deltas: DeltaLimits, lock: _fs.Lock, progress: Progress) -> None:
         self._root = root
         self.hash = hash_
         self.packs = root / "packs"
         self.incoming = root / "incoming"
         self.lock = lock
-        self.max_depth = max_depth
+        self.deltas = deltas
         self.files = PackFiles(self.packs, hash_)
         self.access = IndexAccess(root, self.files, lock, progress)
         self.decoder = Decoder(self.access, self.files, hash_)
@@ -51,7 +52,7 @@ class ChunkStore:
         if epoch != self._epoch:
             self.files.close()  # gc swept: packs that it deleted keep their space for as long as we hold them open
             self._epoch = epoch
-        return WriteSession(self._root, self.hash, self.access, self.decoder, self.max_depth, epoch)
+        return WriteSession(self._root, self.hash, self.access, self.decoder, self.deltas, epoch)
 
     def places(self, ids: Sequence[bytes]) -> list[Place]:
         """Where records lie. Raises MissingError."""

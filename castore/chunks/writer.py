@@ -14,6 +14,7 @@ from castore.chunks.hashing import Hash
 
 _SMALL_BYTES = 64 << 10  # records below this are gathered into one write
 _GATHER_BYTES = 1 << 20
+_WRITEBACK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class PackWriter:
         self._entries: dict[bytes, pack.Entry] = {}
         self._gathered = bytearray(self._format.header)
         self._gathered_at = 0
+        self._written_back = 0
         self.size = len(self._gathered)
 
     def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> pack.Entry:
@@ -61,7 +63,17 @@ class PackWriter:
         if large:
             self._file.write_at(start, self._format.record_header(entry))
             self._file.write_at(entry.offset, payload)
+            self._start_writeback(start)
         return entry
+
+    def _start_writeback(self, written_to: int) -> None:
+        """Every few MiB: what lies before `written_to` goes to the disk while the next chunks are encoded."""
+        with self._lock:
+            begin, length = self._written_back, written_to - self._written_back
+            if length < _WRITEBACK_BYTES:
+                return
+            self._written_back = written_to
+        self._file.start_writeback(begin, length)
 
     def seal(self) -> SealedPack:
         """Write the footer and put the file on stable storage. No thread may still be appending."""

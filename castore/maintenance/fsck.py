@@ -35,17 +35,23 @@ class _Findings:
 def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
     """Check packs, index, refs and history. What is wrong is reported; only a store that can't be opened raises."""
     findings = _Findings()
+    done: list[str] = []
     _check_packs(repo, findings, read_data)
-    _check_index(repo, findings)
+    if not _index_is_right(repo, findings):
+        if repair:  # first of all: what a wrong index says of a record must not take a good one out of service
+            repo.chunks.access.rebuild()
+            done.append("rebuilt the index, which was wrong")
+        else:
+            findings.errors.append(FsckError("the index is wrong about some records; --repair rebuilds it"))
     if read_data:
         _check_chunks(repo, findings)
     commits, history_errors, missing = check_history(repo)
     bad = {**missing, **findings.bad}
     errors = [*findings.errors, *affected(repo, bad, commits), *history_errors]
     report = FsckReport(not errors, findings.packs, findings.records, len(commits), findings.read_bytes, tuple(errors))
-    if not repair or report.ok:
+    if not repair or (report.ok and not done):
         return report
-    done = repair_store(repo, findings.bad_packs, set(findings.bad))
+    done.extend(repair_store(repo, findings.bad_packs, set(findings.bad)))
     return replace(fsck(repo, read_data, repair=False), repaired=tuple(done))
 
 
@@ -84,24 +90,28 @@ def _check_records(repo: Repository, findings: _Findings, pack_id: bytes, entrie
         findings.read_bytes += len(head) + len(payload)
         if checksum(payload) != entry.checksum:
             findings.bad_packs.add(pack_id)
-            findings.bad[entry.id] = FsckError("the payload's checksum is wrong", _name(pack_id), entry.id.hex())
+            error = FsckError("the payload's checksum is wrong", _name(pack_id), entry.id.hex())
+            place = repo.chunks.access.index.get(entry.id)
+            if place is None or place.pack == pack_id:
+                findings.bad[entry.id] = error
+            else:
+                findings.errors.append(error)  # another pack has a copy, and that one is used
         elif head != fmt.record_header(entry):
             findings.bad_packs.add(pack_id)
             problem = "the entry before the payload differs from the footer's (the record itself is good)"
             findings.errors.append(FsckError(problem, _name(pack_id), entry.id.hex()))
 
 
-def _check_index(repo: Repository, findings: _Findings) -> None:
+def _index_is_right(repo: Repository, findings: _Findings) -> bool:
     """The index against the footers: it may lack dead records, but what it says must be so."""
     doubtful = []
     for record_id, place in repo.chunks.access.use(lambda index: list(index.items())):
         entry = place.entry(record_id)
         if (place.pack, entry) not in findings.listed.get(record_id, ()) and place.pack not in findings.bad_packs:
             doubtful.append(record_id)
-    if not doubtful:
-        return
     footers: dict[bytes, set[pack.Entry]] = {}
-    wrong = 0
+    if not doubtful:
+        return True
     with repo.lock.held():  # commits and gc went on since the packs were read; now nothing moves
         repo.chunks.access.refresh()
         for record_id, found in zip(doubtful, repo.chunks.access.index.get_many(doubtful), strict=True):
@@ -109,9 +119,9 @@ def _check_index(repo: Repository, findings: _Findings) -> None:
                 continue
             if found.pack not in footers:
                 footers[found.pack] = _footer(repo, found.pack)
-            wrong += found.entry(record_id) not in footers[found.pack]
-    if wrong:
-        findings.errors.append(FsckError(f"the index is wrong about {wrong} records; --repair rebuilds it"))
+            if found.entry(record_id) not in footers[found.pack]:
+                return False
+    return True
 
 
 def _footer(repo: Repository, pack_id: bytes) -> set[pack.Entry]:

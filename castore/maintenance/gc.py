@@ -29,8 +29,8 @@ _MOST_NAMED = 1000  # unreachable commits in a report
 
 @dataclass(slots=True)
 class _Pack:
-    """A pack as the mark found it. size: of its file, without header and trailer. live_bytes: the records that the
-    index has there and something needs. dead: those that nothing needs. The rest is out of use already."""
+    """A pack as the mark found it. size: of its file. live_bytes: the records that the index has there and something
+    needs. dead: those that nothing needs. The rest is out of use already."""
 
     size: int
     live_bytes: int = 0
@@ -61,9 +61,14 @@ def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: boo
     repo.progress.finish()
     packs = _survey(repo, marker.live)
     unreachable = _unreachable(repo, marker, packs)
-    doomed = {pack_id: found for pack_id, found in packs.items() if found.live_bytes < _REWRITE_BELOW * found.size}
+    doomed = {
+        pack_id: found
+        for pack_id, found in packs.items()
+        if found.live_bytes < _REWRITE_BELOW * (found.size - _around(repo))
+    }
     if dry_run:
-        copied_bytes = sum(found.live_bytes for found in doomed.values())
+        live_bytes = sum(found.live_bytes for found in doomed.values())
+        copied_bytes = live_bytes + _around(repo) if live_bytes else 0
         return _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=True)
     with Copier(repo) as copier:
         repo.progress.start("Copying", sum(found.live_bytes for found in doomed.values()), "bytes")
@@ -88,8 +93,7 @@ def _present(repo: Repository, commits: set[str]) -> set[str]:
 def _survey(repo: Repository, live: set[bytes]) -> dict[bytes, _Pack]:
     """What is alive and dead in each pack of the index."""
     fmt = repo.chunks.files.format
-    around = pack.HEADER_BYTES + fmt.trailer_bytes
-    packs = {pack_id: _Pack(size - around) for pack_id, size in repo.chunks.access.index.packs().items()}
+    packs = {pack_id: _Pack(size) for pack_id, size in repo.chunks.access.index.packs().items()}
     for record_id, place in repo.chunks.access.index.items():
         found = packs.get(place.pack)
         if found is None:
@@ -99,6 +103,11 @@ def _survey(repo: Repository, live: set[bytes]) -> dict[bytes, _Pack]:
         else:
             found.dead[record_id] = place
     return packs
+
+
+def _around(repo: Repository) -> int:
+    """What a pack takes that has no record."""
+    return pack.HEADER_BYTES + repo.chunks.files.format.trailer_bytes
 
 
 def _in_packs(repo: Repository, packs: Container[bytes]) -> Iterator[tuple[bytes, Place]]:
@@ -123,6 +132,7 @@ def _sweep(
             copier.copy(revived)
     new_packs, records = copier.publish()
     access = repo.chunks.access
+    copied_bytes = sum(size for pack_id, size in new_packs if pack_id not in doomed)
     for pack_id, _ in new_packs:
         doomed.pop(pack_id, None)  # all of it came back to life, in the same order: the copy is the pack itself
     dead = [record_id for found in packs.values() for record_id in found.dead]
@@ -135,7 +145,6 @@ def _sweep(
         _fs.sync_dir(path.parent)
     repo.refs.remove_leftovers()
     abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
-    copied_bytes = sum(size for _, size in new_packs)
     report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
     return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)
 

@@ -1,14 +1,19 @@
-"""fsck --repair: what is damaged goes out of service, what is good is kept, and the index is made anew."""
+"""fsck --repair: what is damaged goes out of service, what is good is kept, and the index is made anew.
+
+In what order things reach the disk: the damaged pack's second name in `quarantine/`, a new pack with its good records,
+the index, the end of the damaged pack's first name. A crash in between leaves a store that reads as before or after,
+and the next repair goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from castore import _fs
-from castore.chunks.index import Place
-from castore.chunks.salvage import intact_records
-from castore.chunks.writer import PackWriter, move_in, pack_path
+from castore.chunks.index import Index, Place
+from castore.chunks.salvage import good_records
+from castore.chunks.writer import PackWriter, SealedPack, move_in, pack_path
 from castore.repo import Repository
 
 
@@ -20,54 +25,74 @@ def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> 
     """
     done = []
     with repo.lock.held():
-        in_packs = {place.pack for one, place in _located(repo, bad_records)}
-        on_disk = set(repo.chunks.files.ids())
-        for pack_id in sorted((bad_packs | in_packs) & on_disk):
-            done.append(_replace(repo, pack_id, bad_records))
-        damaged = repo.chunks.access.rebuild()
+        access = repo.chunks.access
+        access.refresh()
+        bad_in = access.use(lambda index: _by_pack(index, bad_records))
+        replaced: dict[bytes, SealedPack | None] = {}
+        for pack_id in sorted((bad_packs | bad_in.keys()) & set(repo.chunks.files.ids())):
+            replaced[pack_id], kept = _replace(repo, pack_id, bad_in.get(pack_id, set()))
+            done.append(f"moved pack {pack_id.hex()} to quarantine and kept {kept} of its records")
+        access.use(lambda index: _follow(index, replaced))
+        for pack_id, new in replaced.items():
+            repo.chunks.files.forget(pack_id)
+            if new is None or new.id != pack_id:  # the same where only what is around the records was damaged
+                path = pack_path(repo.chunks.packs, pack_id)
+                _fs.remove(path)
+                _fs.sync_dir(path.parent)
+        damaged = access.rebuild()
     done.extend(damaged)
-    done.append(f"rebuilt the index: {repo.chunks.access.index.count()} records")
+    done.append(f"rebuilt the index: {access.index.count()} records")
     return done
 
 
-def _located(repo: Repository, records: set[bytes]) -> Iterator[tuple[bytes, Place]]:
+def _by_pack(index: Index, records: set[bytes]) -> dict[bytes, set[bytes]]:
+    """Records by the pack in which the index has them. Copies in other packs are none of their business."""
     ids = sorted(records)
-    places = repo.chunks.access.use(lambda index: index.get_many(ids))
-    return ((one, place) for one, place in zip(ids, places, strict=True) if place is not None)
+    found: dict[bytes, set[bytes]] = {}
+    for record_id, place in zip(ids, index.get_many(ids), strict=True):
+        if place is not None:
+            found.setdefault(place.pack, set()).add(record_id)
+    return found
 
 
-def _replace(repo: Repository, pack_id: bytes, bad_records: set[bytes]) -> str:
-    """Call with the lock held. The damaged pack gets a second name in quarantine, then the new one takes its place."""
+def _replace(repo: Repository, pack_id: bytes, bad_records: set[bytes]) -> tuple[SealedPack | None, int]:
+    """Copy a pack's good records to a new one, if there are any; how many. The damaged one gets its second name."""
     source = pack_path(repo.chunks.packs, pack_id)
     quarantine = repo.path / "quarantine"
     _fs.make_dir(quarantine)
-    target = _free_name(quarantine, source.name)
-    _fs.link(source, target)
+    _fs.link(source, _free_name(quarantine, source.name))
     _fs.sync_dir(quarantine)
     writer = PackWriter(repo.chunks.incoming, repo.hash)
-    new_id = b""
     kept = 0
     try:
-        for entry, payload in intact_records(repo.chunks.files, pack_id):
+        for entry, payload in good_records(repo.chunks.files, pack_id):
             if entry.id not in bad_records:
                 writer.append(entry, payload)
                 kept += 1
-        if kept:
-            sealed = writer.seal()
-            new_id = sealed.id
-            repo.chunks.files.forget(pack_id)
-            move_in(sealed, repo.chunks.packs)
-            writer.close()
-        else:
+        if not kept:
             writer.discard()
+            return None, 0
+        sealed = writer.seal()
+        move_in(sealed, repo.chunks.packs)
     except BaseException:
         writer.discard()
         raise
-    repo.chunks.files.forget(pack_id)
-    if new_id != pack_id:  # the same where every record is good and only what is around them was damaged
-        _fs.remove(source)
-        _fs.sync_dir(source.parent)
-    return f"moved {source.name} to quarantine and kept {kept} of its records"
+    writer.close()
+    return sealed, kept
+
+
+def _follow(index: Index, replaced: Mapping[bytes, SealedPack | None]) -> None:
+    """Let the index name the new packs instead of the damaged ones, which are still there."""
+    places = {old: {e.id: Place.of(new.id, e) for e in new.entries} if new else {} for old, new in replaced.items()}
+    records: list[tuple[bytes, Place]] = []
+    gone: list[bytes] = []
+    for record_id, place in index.items():
+        if place.pack in places:
+            moved = places[place.pack].get(record_id)
+            records.append((record_id, moved)) if moved is not None else gone.append(record_id)
+    new_packs = [(new.id, new.size) for new in replaced.values() if new is not None]
+    gone_packs = replaced.keys() - {new_id for new_id, _ in new_packs}
+    index.update(packs=new_packs, records=records, gone_packs=gone_packs, gone_records=gone, swept=True)
 
 
 def _free_name(directory: Path, name: str) -> Path:

@@ -84,7 +84,7 @@ def read_pack(data: bytes, name: str, hash_name: str) -> list[Record]:
         base = fields[1] if any(fields[1]) else b""
         record = Record(data, fields[0], base, *fields[2:9])
         start = record.offset - 4 - (2 * size + 28)
-        check(record.kind in (1, 2, 3, 4) and fields[9] == 0, "kind")
+        check(record.kind in (1, 2, 3, 4), "kind")
         check(start >= 16 and record.offset + record.length <= offset, "place")
         check(record.raw_length <= 16 << 20 or (record.kind != CHUNK and record.raw_length <= 64 << 20), "raw length")
         check(data[start : start + 4] == b"CREC", "record magic")

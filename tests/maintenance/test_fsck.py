@@ -11,7 +11,7 @@ import torch
 import castore
 from castore.chunks import pack
 from castore.chunks.index import Place
-from castore.errors import CorruptError
+from castore.errors import CorruptError, RevisionError
 from castore.store import Store
 from castore.testing.states import equal_states
 from tests.samples import LARGE, assert_loads, assert_sound, flip, packs, state
@@ -105,7 +105,10 @@ def test_a_pack_whose_records_are_good_is_made_whole_again(store: Store, where: 
     if where == "cut":
         os.truncate(path, size - 30)
     else:
-        flip(path, {"header": 3, "record header": 20, "footer": size - fmt.trailer_bytes - 7, "trailer": size - 20}[where])
+        flip(
+            path,
+            {"header": 3, "record header": 20, "footer": size - fmt.trailer_bytes - 7, "trailer": size - 20}[where],
+        )
     with castore.open(store.path) as other:
         report = other.fsck()
         assert not report.ok
@@ -128,7 +131,7 @@ def test_a_damaged_footer_does_not_keep_an_index_from_being_rebuilt_and_repaired
     (store.path / "index" / "data.mdb").unlink()
     store.close()
     with castore.open(store.path) as other:
-        with pytest.raises(CorruptError):
+        with pytest.raises((CorruptError, RevisionError)):
             assert_loads(other, history)
         assert other.fsck(repair=True).ok
         assert_loads(other, history)
@@ -246,3 +249,22 @@ def test_a_record_kind_is_no_part_of_its_name(store: Store) -> None:
     assert_sound(store)
     kinds = [place.kind for _, place in store._repo.chunks.access.index.items()]
     assert kinds.count(pack.COMMIT) == 2
+
+
+def test_of_two_copies_the_good_one_stays_in_service(store: Store) -> None:
+    from castore.maintenance.copying import Copier
+
+    commit = store.commit(state(1)).id
+    original = packs(store)[0]
+    with Copier(store._repo) as copier:
+        copier.copy(list(store._repo.chunks.access.index.items())[::-1])
+        new, records = copier.publish()
+        store._repo.chunks.access.index.update(packs=new, records=records)
+    entries = store._repo.chunks.files.footer(bytes.fromhex(original.stem))
+    flip(original, entries[0].offset + 1)
+    assert_loads(store, {commit: 1})
+    report = store.fsck()
+    assert [error.pack for error in report.errors] == [original.name]
+    assert report.errors[0].commits == ()
+    assert store.fsck(repair=True).ok
+    assert_loads(store, {commit: 1})

@@ -1,0 +1,46 @@
+"""Which record a new chunk becomes a delta to: how deep chains of deltas get, and how far back they reach.
+
+Where the chunk at the same place in the parent is itself as deep as deltas may be, the new chunk is not a delta to it
+but to the record that it stands on. With a depth of one, all deltas of a chunk stand on one whole record, until they
+reach back too far or save too little: a load decodes two records, however many commits there are. (Chains would save
+about 1% more space on trajectories of training, and each link costs a load as much again: docs/performance.md.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from castore.chunks.decode import Decoder
+from castore.chunks.index import Place
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaLimits:
+    """max_depth: deltas between a record and a standalone one. max_span: generations since that one. Both at most."""
+
+    max_depth: int
+    max_span: int
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A record that a new chunk may be a delta to, and the generation that the new one has then."""
+
+    id: bytes
+    place: Place
+    generation: int
+
+
+def base_of(decoder: Decoder, parent_id: bytes, parent: Place, limits: DeltaLimits) -> Base | None:
+    """The base for a chunk whose parent's is `parent`; None when the new one has to stand alone.
+
+    Raises CorruptError, MissingError when the parent's own bases can't be found.
+    """
+    generation = parent.generation + 1
+    if limits.max_depth == 0 or generation > limits.max_span:
+        return None
+    chain = decoder.chains([parent])[0]  # from the standalone record to the parent's
+    if len(chain) <= limits.max_depth:
+        return Base(parent_id, parent, generation)
+    depth = limits.max_depth - 1
+    return Base(chain[depth + 1].base, chain[depth], generation)
