@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("print", help="print the table of the last run as Markdown")
     for command in (trajectories, store):
         command.add_argument("--cache", type=Path, help="default: $CASTORE_BENCH_CACHE, else ~/.cache/castore-bench")
-        command.add_argument("--quick", action="store_true", help="toy sizes, to see in a minute that it works")
+        command.add_argument("--quick", action="store_true", help="toy sizes, to see in a minute or two that it works")
     for command in (store, show):
         command.add_argument("--out", type=Path, help="folder of the results")
     store.add_argument("--only", type=_groups, default=[], help=f"groups to run, with commas: {','.join(GROUPS)}")

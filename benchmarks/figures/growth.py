@@ -66,8 +66,9 @@ def _once(folder: Path, turn: int) -> Iterator[tuple[str, float]]:
 def _gc(bench: Bench, folder: Path, many: int) -> Iterator[Figure | Series]:
     """gc of everything live, on stores of 10, half and all of the commits; memory and time are slopes between them."""
     records, grown, mapped, seconds = [], [], [], []
+    repeats = 1 if bench.quick else max(3, bench.rounds // 2)
     for name in ("few", "half", "many"):
-        samples = [in_child(collect, folder / name, folder / "few") for _ in range(max(3, bench.rounds // 2))]
+        samples = [in_child(collect, folder / name, folder / "few") for _ in range(repeats)]
         records.append(samples[0][0])
         grown.append(median(sample[1].anonymous_bytes for sample in samples))
         mapped.append(median(sample[1].grown_bytes for sample in samples) - grown[-1])

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from castore.chunks.decode import Decoder
 from castore.chunks.index import Place
 
+REST_GENERATIONS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class DeltaLimits:
@@ -32,10 +34,12 @@ class Base:
 
 
 def base_of(decoder: Decoder, parent_id: bytes, parent: Place, limits: DeltaLimits) -> Base | None:
-    """The base for a chunk whose parent's is `parent`; None when the new one has to stand alone.
+    """The base for a chunk whose parent's is `parent`; None when the new one is to stand alone.
 
     Raises CorruptError, MissingError when the parent's own bases can't be found.
     """
+    if not parent.base and parent.generation:
+        return None  # a delta did not pay lately: see `generation_of`
     generation = parent.generation + 1
     if limits.max_depth == 0 or generation > limits.max_span:
         return None
@@ -44,3 +48,16 @@ def base_of(decoder: Decoder, parent_id: bytes, parent: Place, limits: DeltaLimi
         return Base(parent_id, parent, generation)
     depth = limits.max_depth - 1
     return Base(chain[depth + 1].base, chain[depth], generation)
+
+
+def generation_of(base: Base | None, parent: Place | None, is_delta: bool) -> int:
+    """What the new record's footer says: for a delta its generation; for a standalone one, how many more generations
+    will not try a delta. Where one did not pay (exp_avg forgets within a few steps) it rarely does the next time, and
+    decoding the base only to find that out would cost as much as encoding."""
+    if is_delta and base is not None:
+        return base.generation
+    if base is not None:
+        return REST_GENERATIONS
+    if parent is not None and not parent.base and parent.generation:
+        return parent.generation - 1
+    return 0

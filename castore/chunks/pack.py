@@ -37,7 +37,8 @@ class Entry:
 
     base: the id of the chunk that a delta needs, b"" for a standalone record. offset: of the payload, in the pack.
     length: of the payload. raw_length: decoded. checksum: XXH3-64 of the payload. codec, dtype: codes.
-    generation: how many commits a delta reaches back, by its writer's count; 0 for a standalone record.
+    generation: how many commits a delta reaches back, by its writer's count; of a standalone record, how many more
+    commits will not try a delta on it. Only writers need it.
     """
 
     id: bytes

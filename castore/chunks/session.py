@@ -11,7 +11,7 @@ from types import TracebackType
 from castore import _fs, codecs, dtypes, limits
 from castore.chunks import pack
 from castore.chunks.access import IndexAccess
-from castore.chunks.bases import Base, DeltaLimits, base_of
+from castore.chunks.bases import Base, DeltaLimits, base_of, generation_of
 from castore.chunks.decode import Decoder, Wanted
 from castore.chunks.hashing import Hash, checksum
 from castore.chunks.index import Index, Place
@@ -104,19 +104,20 @@ class WriteSession:
                 self._reused.add(chunk_id)
                 return Stored(chunk_id, 0, False)
             self._written[chunk_id] = Stored(chunk_id, 0, False)  # claimed: another thread need not encode it too
-        base, raw = self._base(put) if put.base else (None, None)
+        parent = self._access.use(lambda index: index.get(put.base)) if put.base else None
+        base, raw = self._base(put, parent)
         encoded = choose(put.raw, put.dtype, raw)
-        delta_to = base if encoded.is_delta else None
-        added = self._append(chunk_id, delta_to, pack.CHUNK, put.dtype, len(put.raw), encoded)
+        generation = generation_of(base, parent, encoded.is_delta)
+        base_id = base.id if base is not None and encoded.is_delta else b""
+        added = self._append(chunk_id, base_id, pack.CHUNK, put.dtype, len(put.raw), encoded, generation)
         with self._lock:
             stored = self._written[chunk_id] = Stored(chunk_id, added, encoded.is_delta)
-            if delta_to is not None:
-                self._bases[chunk_id] = delta_to.id
+            if base_id:
+                self._bases[chunk_id] = base_id
         return stored
 
-    def _base(self, put: Put) -> tuple[Base, memoryview] | tuple[None, None]:
+    def _base(self, put: Put, parent: Place | None) -> tuple[Base, memoryview] | tuple[None, None]:
         """The base for a chunk, with its raw bytes, if there is one of the same length within the limits."""
-        parent = self._access.use(lambda index: index.get(put.base))
         if parent is None or parent.raw_length != len(put.raw):
             return None, None
         raw = self._decoder.scratch("base", len(put.raw))
@@ -149,26 +150,24 @@ class WriteSession:
         if len(payload) >= len(data):
             codec, payload = codecs.by_id(codecs.RAW), data
         encoded = Encoded(codec.id, payload, False)
-        added = self._append(object_id, None, kind, dtypes.BYTES, len(data), encoded)
+        added = self._append(object_id, b"", kind, dtypes.BYTES, len(data), encoded)
         self._written[object_id] = Stored(object_id, added, False)
         return object_id
 
     def _append(
-        self, record_id: bytes, base: Base | None, kind: int, dtype: DType, raw_length: int, encoded: Encoded
+        self,
+        record_id: bytes,
+        base: bytes,
+        kind: int,
+        dtype: DType,
+        raw_length: int,
+        encoded: Encoded,
+        generation: int = 0,
     ) -> int:
         payload: Buffer = encoded.payload
-        entry = pack.Entry(
-            record_id,
-            b"" if base is None else base.id,
-            0,
-            len(payload),
-            raw_length,
-            checksum(payload),
-            kind,
-            encoded.codec_id,
-            dtype.code,
-            0 if base is None else base.generation,
-        )
+        check = checksum(payload)
+        codec = encoded.codec_id
+        entry = pack.Entry(record_id, base, 0, len(payload), raw_length, check, kind, codec, dtype.code, generation)
         self._writer().append(entry, payload)
         return len(payload)
 

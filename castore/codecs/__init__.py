@@ -11,9 +11,21 @@ from importlib import import_module
 from castore.codecs.base import Buffer, Codec
 from castore.errors import CorruptError
 
-__all__ = ["PLANES", "RAW", "SUB_PLANES", "XOR_PLANES", "ZSTD", "Buffer", "Codec", "by_id", "known_ids", "name_of"]
+__all__ = [
+    "PLANES",
+    "RAW",
+    "RESIDUAL",
+    "SUB_PLANES",
+    "XOR_PLANES",
+    "ZSTD",
+    "Buffer",
+    "Codec",
+    "by_id",
+    "known_ids",
+    "name_of",
+]
 
-RAW, ZSTD, PLANES, XOR_PLANES, SUB_PLANES = range(5)
+RAW, ZSTD, PLANES, XOR_PLANES, SUB_PLANES, RESIDUAL = range(6)
 
 _MODULES = {  # id in footers, for ever -> module with a `CODEC`
     RAW: "castore.codecs.raw",
@@ -21,6 +33,7 @@ _MODULES = {  # id in footers, for ever -> module with a `CODEC`
     PLANES: "castore.codecs.planes",
     XOR_PLANES: "castore.codecs.xor_planes",
     SUB_PLANES: "castore.codecs.sub_planes",
+    RESIDUAL: "castore.codecs.residual",
 }
 
 

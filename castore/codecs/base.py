@@ -22,7 +22,10 @@ class Codec(Protocol):
     is_delta: bool
 
     def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
-        """The payload of `raw`. `base` is given exactly when `is_delta`, with as many bytes as `raw`."""
+        """The payload of `raw`. `base` is given exactly when `is_delta`, with as many bytes as `raw`.
+
+        It may be memory of the calling thread's own that its next call of any codec overwrites.
+        """
         ...
 
     def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:

@@ -21,6 +21,7 @@ import lz4.block
 import numpy as np
 
 from castore.codecs import zstd_frames
+from castore.codecs.assembly import assembled
 from castore.codecs.base import Buffer
 from castore.codecs.sampling import PROBE_BYTES, RAW_BITS, Sample, probe, sample_rows
 from castore.dtypes import DType
@@ -66,7 +67,7 @@ class PlaneCodec:
     def transform(self, dtype: DType) -> Transform:
         return self.of_floats if dtype.exponent and dtype.word > 1 else self.of_integers
 
-    def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> bytes:
+    def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
         if (base is not None) != self.is_delta:
             raise ValueError(f"codec {self.name}: base {'missing' if self.is_delta else 'not wanted'}")
         words = as_words(raw, dtype)
@@ -77,7 +78,7 @@ class PlaneCodec:
         for index, plane in enumerate(planes):
             method, data = _store(plane, sample, index)
             parts += (_HEADER.pack(method, len(data)), data)
-        return b"".join(parts)
+        return assembled(parts)
 
     def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
         if len(out) % dtype.word:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castore.codecs import PLANES, RAW, SUB_PLANES, XOR_PLANES, ZSTD, by_id, zstd_frames
+from castore.codecs import PLANES, RAW, RESIDUAL, SUB_PLANES, XOR_PLANES, ZSTD, by_id, zstd_frames
 from castore.codecs.base import Buffer
 from castore.dtypes import BYTES, DType
 
 TINY_BYTES = 4096  # below this a footer's entry weighs more than what a better codec saves
+RESIDUAL_BYTES = 128 * 1024  # from here on its tables weigh little, and its kernels are worth loading
 DELTA_WORTHWHILE = 0.95  # of the best standalone size; a delta costs its reader the base
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 
@@ -59,18 +60,22 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
 
 
 def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
-    from castore.codecs.estimate import estimate
+    from castore.codecs import residual
+    from castore.codecs.estimate import estimate, estimate_residual
 
     fractions = estimate(raw, dtype, base)
+    if base is not None and len(raw) >= RESIDUAL_BYTES and residual.supports(dtype):
+        fractions[RESIDUAL] = estimate_residual(raw, dtype, base)
     standalone = fractions[PLANES]
-    delta = min((XOR_PLANES, SUB_PLANES), key=lambda codec: fractions.get(codec, 2.0))
+    delta = min((RESIDUAL, XOR_PLANES, SUB_PLANES), key=lambda codec: fractions.get(codec, 2.0))
     if fractions.get(delta, 2.0) < DELTA_WORTHWHILE * min(standalone, 1.0):
         encoded = _encoded(delta, raw, dtype, base)
         # The sample may have misled us: a delta that did not keep its promise has to beat the real standalone.
         if len(encoded.payload) < DELTA_WORTHWHILE * standalone * len(raw):
             return encoded
+        size = len(encoded.payload)
         alone = _encoded(PLANES, raw, dtype, None)
-        return encoded if len(encoded.payload) < DELTA_WORTHWHILE * len(alone.payload) else alone
+        return _encoded(delta, raw, dtype, base) if size < DELTA_WORTHWHILE * len(alone.payload) else alone
     if standalone >= STANDALONE_WORTHWHILE:
         return _raw(raw)
     return _encoded(PLANES, raw, dtype, None)

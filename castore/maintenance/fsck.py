@@ -18,6 +18,8 @@ from castore.maintenance.repair import repair as repair_store
 from castore.maintenance.reports import FsckError, FsckReport
 from castore.repo import Repository
 
+_MOST_ATTEMPTS = 5  # while gc goes on beside
+
 
 @dataclass(slots=True)
 class _Findings:
@@ -34,8 +36,20 @@ class _Findings:
 
 def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
     """Check packs, index, refs and history. What is wrong is reported; only a store that can't be opened raises."""
-    findings = _Findings()
     done: list[str] = []
+    for _ in range(_MOST_ATTEMPTS):
+        epoch = repo.chunks.access.use(lambda index: index.epoch())
+        findings, report = _examined(repo, read_data, repair, done)
+        if report.ok or repo.chunks.access.index.epoch() == epoch:
+            break  # else gc swept meanwhile, and what looks wrong may be what it took
+    if not repair or (report.ok and not done):
+        return report
+    done.extend(repair_store(repo, findings.bad_packs, set(findings.bad)))
+    return replace(fsck(repo, read_data, repair=False), repaired=tuple(done))
+
+
+def _examined(repo: Repository, read_data: bool, repair: bool, done: list[str]) -> tuple[_Findings, FsckReport]:
+    findings = _Findings()
     _check_packs(repo, findings, read_data)
     if not _index_is_right(repo, findings):
         if repair:  # first of all: what a wrong index says of a record must not take a good one out of service
@@ -48,11 +62,8 @@ def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
     commits, history_errors, missing = check_history(repo)
     bad = {**missing, **findings.bad}
     errors = [*findings.errors, *affected(repo, bad, commits), *history_errors]
-    report = FsckReport(not errors, findings.packs, findings.records, len(commits), findings.read_bytes, tuple(errors))
-    if not repair or (report.ok and not done):
-        return report
-    done.extend(repair_store(repo, findings.bad_packs, set(findings.bad)))
-    return replace(fsck(repo, read_data, repair=False), repaired=tuple(done))
+    numbers = (findings.packs, findings.records, len(commits), findings.read_bytes)
+    return findings, FsckReport(not errors, *numbers, tuple(errors))
 
 
 def _check_packs(repo: Repository, findings: _Findings, read_data: bool) -> None:
@@ -164,8 +175,8 @@ def _decoded(repo: Repository, record_id: bytes, place: Place) -> tuple[bytes, F
     try:
         repo.chunks.decoder.decode([Wanted(record_id, place, out)])
     except CorruptError as error:
-        if repo.chunks.access.index.get(record_id) is None:
-            return None  # gc swept it since it was listed
+        if repo.chunks.access.index.get(record_id) != place:
+            return None  # gc swept it since it was listed, or a commit has put it anew
         return record_id, FsckError(str(error), _name(place.pack), record_id.hex())
     finally:
         repo.progress.advance(1)

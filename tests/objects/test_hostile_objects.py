@@ -157,7 +157,7 @@ def test_what_is_no_object_at_all_is_refused(data: bytes) -> None:
 
 def test_a_tree_that_nests_too_deep_is_refused() -> None:
     data = cbor2.dumps(1)
-    for _ in range(limits.MAX_TREE_NESTING + 1):
+    for _ in range(limits.MAX_TREE_NESTING + 2):
         data = b"\x83\x05\x61k\x81" + data
     with pytest.raises(CorruptError, match="nests"):
         read(data)
@@ -172,6 +172,7 @@ def test_segments_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     for level in range(60):
         following = (level + 1).to_bytes(SIZE, "big")
         segments[level.to_bytes(SIZE, "big")] = cbor2.dumps([[SEQUENCE, "list", following * 2]])
+    segments[(60).to_bytes(SIZE, "big")] = cbor2.dumps([])
     with pytest.raises(CorruptError, match="more objects"):
         read(cbor2.dumps([SEQUENCE, "list", bytes(SIZE)]), segments)
 
@@ -210,8 +211,17 @@ def test_any_bytes_at_all_are_read_or_refused(data: bytes) -> None:
 
 def good_commit() -> dict[str, Any]:
     return {
-        **{"tree": ID, "parents": [ID], "message": "m", "step": None, "metrics": {"loss": bytes(8)}, "author": "a"},
-        **{"time": [0, 60], "environment": {}, "meta": {}, "tier": None, "stats": {"model": [1, 2, 3, 4, 5]}},
+        "tree": ID,
+        "parents": [ID],
+        "message": "m",
+        "step": None,
+        "metrics": {"loss": bytes(8)},
+        "author": "a",
+        "time": [0, 60],
+        "environment": {},
+        "meta": {},
+        "tier": None,
+        "stats": {"model": [1, 2, 3, 4, 5]},
     }
 
 

@@ -70,7 +70,13 @@ dimensions = st.lists(st.integers(0, 2**40), max_size=4).map(tuple)
 names = st.sampled_from(sorted(dtypes.BY_NAME))
 ids = st.integers(0, 5).map(lambda count: bytes(range(SIZE)) * count)
 tensors = st.builds(
-    nodes.Tensor, text, names, dimensions, st.booleans(), text, st.one_of(ids, st.just(bytes(SIZE) * 400))
+    nodes.Tensor,
+    text,
+    names,
+    dimensions,
+    st.booleans(),
+    text,
+    st.one_of(ids, st.integers(300, 400).map(lambda count: bytes(SIZE) * count)),
 )
 views = st.builds(
     nodes.View, st.integers(0, 9), text, names, dimensions, dimensions, st.integers(0, 2**40), st.booleans()
@@ -92,14 +98,20 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     keys = st.one_of(values, st.builds(nodes.Compound, text, st.lists(values, max_size=2)))
     return st.one_of(
         st.builds(nodes.Map, text, st.lists(st.tuples(keys, inner), max_size=4)),
-        st.builds(nodes.Map, text, st.lists(st.tuples(keys, inner), min_size=1, max_size=2).map(lambda i: i * 200)),
         st.builds(nodes.Sequence, text, st.lists(inner, max_size=4)),
-        st.builds(nodes.Sequence, text, st.lists(inner, min_size=1, max_size=1).map(lambda i: i * 3000)),
         st.builds(nodes.Compound, text, st.lists(inner, max_size=3)),
     )
 
 
-trees = st.one_of(directories, st.recursive(st.one_of(values, tensors, views, shared), containers, max_leaves=5))
+def wide(count: int, item: nodes.Node, is_map: bool) -> nodes.Node:
+    """A container that needs segments."""
+    if is_map:
+        return nodes.Map("dict", [(nodes.Value(f"name{number}"), item) for number in range(count)])
+    return nodes.Sequence("list", [item] * count)
+
+
+wides = st.builds(wide, st.integers(100, 900), st.one_of(tensors, shared), st.booleans())
+trees = st.one_of(directories, st.recursive(st.one_of(values, tensors, views, shared, wides), containers, max_leaves=5))
 
 
 @given(trees)
@@ -108,7 +120,8 @@ def test_a_tree_that_is_written_is_read_and_has_one_encoding(tree: nodes.Node) -
     objects, tree_id = write(tree)
     found = objects.read(tree_id)
     assert bits(found) == bits(tree)
-    assert write(found) == (objects, tree_id) or write(found)[1] == tree_id
+    again, same_id = write(found)
+    assert (same_id, again.found) == (tree_id, objects.found)
 
 
 @given(trees)
@@ -116,7 +129,7 @@ def test_a_tree_that_is_written_is_read_and_has_one_encoding(tree: nodes.Node) -
 def test_references_names_what_reading_meets(tree: nodes.Node) -> None:
     objects, tree_id = write(tree)
     reader = TreeReader(objects.get, SIZE)
-    chunks = b"".join(entry.chunks for _, entry in all_tensors(reader.read(tree_id)))
+    chunks = b"".join(entry.chunks for _, entry in nodes.tensors(reader.read(tree_id)))
     met, named = {tree_id}, b""
     pending = [(tree_id, True)]
     while pending:
@@ -130,11 +143,6 @@ def test_references_names_what_reading_meets(tree: nodes.Node) -> None:
     assert {named[i : i + SIZE] for i in range(0, len(named), SIZE)} == {
         chunks[i : i + SIZE] for i in range(0, len(chunks), SIZE)
     }
-
-
-def all_tensors(node: nodes.Node) -> list[tuple[nodes.Path, nodes.Tensor]]:
-    """Also those in keys, which `nodes.tensors` has no business with."""
-    return list(nodes.tensors(node))
 
 
 @pytest.mark.parametrize("depth", [limits.MAX_TREE_NESTING, limits.MAX_TREE_NESTING + 1])
@@ -151,7 +159,7 @@ def test_the_deepest_tree_is_read_and_a_deeper_one_refused_before_it_is_written(
             write(node)
     else:
         objects, tree_id = write(node)
-        assert bits(objects.read(tree_id)) == bits(node)
+        assert write(objects.read(tree_id))[1] == tree_id
 
 
 def test_one_changed_tensor_of_many_costs_little_and_the_same_state_again_less(tmp_path: Path) -> None:
@@ -160,7 +168,7 @@ def test_one_changed_tensor_of_many_costs_little_and_the_same_state_again_less(t
         store.commit(many)
         store.commit(many)
         assert store.last_new_bytes < 16 << 10
-        for where in ("layer0.weight", "layer9999.weight", "layer19999.weight"):
+        for where in ("layer0.weight", "layer9999.weight"):
             many[where] = torch.full((8,), -1.0)
             store.commit(many)
             assert store.last_new_bytes <= (64 << 10) + 32
