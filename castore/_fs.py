@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from castore.errors import LockTimeoutError, StorageError
@@ -71,15 +70,10 @@ class File:
                 offset += written
                 view = view[written:]
 
-    def start_writeback(self, offset: int, length: int) -> None:
-        """Let the disk begin with these bytes while we go on, so that `sync` has less to wait for.
-
-        A hint and no promise: what goes wrong is reported by `sync`, from which asking for nothing but the start of
-        the writing takes nothing away (sync_file_range(2), without its waiting flags).
-        """
-        start = _sync_file_range()
-        if start is not None:
-            start(self._fd, offset, length, 2)  # SYNC_FILE_RANGE_WRITE
+    def sync_data(self) -> None:
+        """Put what was written so far on stable storage, so that a later `sync` has less to wait for."""
+        with storage_errors("sync", self.path):
+            os.fdatasync(self._fd)
 
     def sync(self) -> None:
         """Put the file's bytes and size on stable storage."""
@@ -98,20 +92,6 @@ class File:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-@functools.cache
-def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """Linux's sync_file_range, which Python's os module lacks; None elsewhere."""
-    import ctypes
-
-    try:
-        function = ctypes.CDLL(None).sync_file_range
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    start: Callable[[int, int, int, int], int] = function
-    return start
 
 
 def sync_dir(path: Path) -> None:
@@ -293,7 +273,23 @@ def boot_id() -> str | None:
 
 
 NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb",
+        "smb3",
+        "smbfs",
+        "afs",
+        "9p",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+    }
 )
 MOUNTS = Path("/proc/self/mountinfo")  # proc(5)
 

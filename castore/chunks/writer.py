@@ -11,10 +11,11 @@ from pathlib import Path
 from castore import _fs
 from castore.chunks import pack
 from castore.chunks.hashing import Hash
+from castore.errors import StorageError
 
 _SMALL_BYTES = 64 << 10  # records below this are gathered into one write
 _GATHER_BYTES = 1 << 20
-_WRITEBACK_BYTES = 8 << 20
+_FLUSH_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ class PackWriter:
         self._entries: dict[bytes, pack.Entry] = {}
         self._gathered = bytearray(self._format.header)
         self._gathered_at = 0
-        self._written_back = 0
+        self._flushed_to = 0
+        self._flusher: threading.Thread | None = None
+        self._failure: StorageError | None = None
         self.size = len(self._gathered)
 
     def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> pack.Entry:
@@ -63,20 +66,37 @@ class PackWriter:
         if large:
             self._file.write_at(start, self._format.record_header(entry))
             self._file.write_at(entry.offset, payload)
-            self._start_writeback(start)
+            self._flush_beside(start)
         return entry
 
-    def _start_writeback(self, written_to: int) -> None:
-        """Every few MiB: what lies before `written_to` goes to the disk while the next chunks are encoded."""
+    def _flush_beside(self, written_to: int) -> None:
+        """Every few MiB: let the disk take what is written while the next chunks are encoded."""
         with self._lock:
-            begin, length = self._written_back, written_to - self._written_back
-            if length < _WRITEBACK_BYTES:
+            busy = self._flusher is not None and self._flusher.is_alive()
+            if busy or self._failure is not None or written_to - self._flushed_to < _FLUSH_BYTES:
                 return
-            self._written_back = written_to
-        self._file.start_writeback(begin, length)
+            self._flushed_to = written_to
+            self._flusher = threading.Thread(target=self._flush, name="castore-flush")
+            self._flusher.start()
+
+    def _flush(self) -> None:
+        try:
+            self._file.sync_data()
+        except StorageError as error:
+            self._failure = error  # a failed sync is never retried: `seal` raises it
+
+    def _end_flush(self) -> None:
+        if self._flusher is not None:
+            self._flusher.join()
 
     def seal(self) -> SealedPack:
-        """Write the footer and put the file on stable storage. No thread may still be appending."""
+        """Write the footer and put the file on stable storage. No thread may still be appending.
+
+        Raises StorageError, also for what failed while the pack was being written.
+        """
+        self._end_flush()
+        if self._failure is not None:
+            raise self._failure
         entries = tuple(sorted(self._entries.values(), key=lambda entry: entry.offset))
         footer = self._format.footer(entries)
         footer_hash = self._hash.digest(footer)
@@ -88,10 +108,12 @@ class PackWriter:
 
     def close(self) -> None:
         """Let go of the file's lock; the file stays where it is."""
+        self._end_flush()
         self._file.close()
 
     def discard(self) -> None:
         """Delete what was written."""
+        self._end_flush()
         self._file.close()
         _fs.remove(self._file.path)
 

@@ -113,7 +113,7 @@ def _parse(view: memoryview, dtype: DType, count: int) -> tuple[Coded, NDArray[n
         raise CorruptError("residual record's length does not fit its header")
     if (states >= TABLE).any():
         raise CorruptError("residual record's states are out of range")
-    frequencies = kernels.normalised(np.zeros((CONTEXTS, tokens), np.int64))
+    frequencies = kernels.alike(tokens).copy()
     given = np.frombuffer(view[fixed:tables_end], "<u2").reshape(-1, tokens)
     if given.size and ((given == 0).any() or (given.sum(axis=1, dtype=np.int64) != TABLE).any()):
         raise CorruptError("residual record's frequencies do not add up")

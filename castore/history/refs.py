@@ -98,9 +98,8 @@ class Refs:
         is not at `expected`, RefExistsError when a new branch would clash with another's name.
         """
         self._check_id(new)
-        present = self.branch(name)
-        if present != expected:
-            raise self._conflict(name, expected, present)
+        self.expect_branch(name, expected)
+        present = expected
         if present is None:
             check_unique(name, self.branch_names())
         entry = ReflogEntry(present, new, change.author, change.time, change.message)
@@ -108,6 +107,12 @@ class Refs:
         for ref in (f"{_BRANCHES}/{name}", *logs):
             self.reflog.append(ref, entry)
         self._write(f"{_BRANCHES}/{name}", new)
+
+    def expect_branch(self, name: str, expected: str | None) -> None:
+        """Raise RefConflictError unless a branch is at `expected` (None: it is not there). With the lock held."""
+        present = self.branch(name)
+        if present != expected:
+            raise self._conflict(name, expected, present)
 
     def delete_branch(self, name: str, expected: str) -> None:
         """Delete a branch that is at `expected`, and its log. Call with the store's lock held.

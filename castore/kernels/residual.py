@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,12 @@ def normalised(counts: NDArray[np.int64]) -> Frequencies:
     scaled[rows[~empty], counts[~empty].argmax(axis=1)] += left[~empty]
     scaled[empty] += np.arange(tokens) < left[empty, None]
     return np.ascontiguousarray(scaled, np.uint16)
+
+
+@cache
+def alike(tokens: int) -> Frequencies:
+    """The frequencies of contexts without a table. Not to be written to."""
+    return normalised(np.zeros((CONTEXTS, tokens), np.int64))
 
 
 def _kernel(name: str, width: int) -> Any:

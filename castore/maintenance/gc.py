@@ -38,27 +38,38 @@ class _Pack:
 
 
 def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
-    """Delete every record that no ref needs. Raises CorruptError, with nothing deleted, if history is broken."""
+    """Delete every record that no ref needs. Raises CorruptError, with nothing deleted, if history is broken.
+
+    A chunk that is lost for good, as after `fsck --repair`, does not keep the rest from being collected: once an index
+    that was made anew does not know it either, it is passed over, and said.
+    """
     access = repo.chunks.access
+    tolerant = False
     while True:
         access.look_again()  # a pack that a crash kept out of the index is garbage, or comes from a backup
         epoch = access.use(lambda index: index.epoch())
         try:
-            report = _collect(repo, epoch, expire_before, dry_run)
+            report = _collect(repo, epoch, expire_before, dry_run, tolerant)
         except MissingError:
-            if not access.look_again() and access.index.epoch() == epoch:
+            if access.look_again() or access.index.epoch() != epoch:
+                continue
+            if tolerant:
                 raise
+            access.rebuild()
+            tolerant = True
         else:
             if report is not None:
                 return report
 
 
-def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: bool) -> GcReport | None:
+def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: bool, tolerant: bool) -> GcReport | None:
     """One attempt; None (or MissingError) when another gc, or a rebuild of the index, changed what it looked at."""
-    marker = Marker(repo)
+    marker = Marker(repo, tolerant)
     repo.progress.start("Marking", None, "commits")
     marker.mark(_present(repo, tips(repo, expire_before)))
     repo.progress.finish()
+    if marker.lost:
+        repo.progress.note(f"{len(marker.lost)} chunks that history needs are in no pack; `castore fsck` says what of")
     packs = _survey(repo, marker.live)
     unreachable = _unreachable(repo, marker, packs)
     doomed = {
@@ -125,7 +136,7 @@ def _sweep(
 ) -> GcReport:
     """Call with the lock held. What refs came to need since the mark is not dead any more."""
     expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
-    fresh = marker.mark(_present(repo, tips(repo, expire_before)))
+    fresh = set(marker.mark(_present(repo, tips(repo, expire_before))))
     for pack_id, found in packs.items():
         revived = [(record_id, found.dead.pop(record_id)) for record_id in found.dead.keys() & fresh]
         if pack_id in doomed:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from castore.chunks import pack
+from castore.errors import MissingError
 from castore.objects import references
 from castore.repo import Repository
 
@@ -28,19 +29,22 @@ def tips(repo: Repository, expire_before: datetime) -> set[str]:
 class Marker:
     """The ids of all live records; about 100 bytes of memory for each. Marking again reads only what is new."""
 
-    def __init__(self, repo: Repository) -> None:
+    def __init__(self, repo: Repository, tolerant: bool = False) -> None:
+        """tolerant: a chunk that is in no pack is noted in `lost`; it needs nothing now. Lost trees are not."""
         self._repo = repo
+        self._tolerant = tolerant
+        self.lost: list[bytes] = []
         self._size = repo.hash.size
         self.live: set[bytes] = set()
         self.commits: set[str] = set()
         self._segments: set[bytes] = set()  # seen as segments: an id seen as a root was read as something else
 
-    def mark(self, commits: Iterable[str]) -> set[bytes]:
+    def mark(self, commits: Iterable[str]) -> list[bytes]:
         """Mark these commits, their ancestors and all that they need; returns what was not marked before.
 
         Raises CorruptError, MissingError: nothing may be deleted on the word of a broken history.
         """
-        fresh: set[bytes] = set()
+        fresh: list[bytes] = []
         open_commits = list(commits)
         while open_commits:
             commit_id = open_commits.pop()
@@ -55,14 +59,14 @@ class Marker:
         self._bases(fresh)
         return fresh
 
-    def _add(self, record_id: bytes, fresh: set[bytes]) -> bool:
+    def _add(self, record_id: bytes, fresh: list[bytes]) -> bool:
         if record_id in self.live:
             return False
         self.live.add(record_id)
-        fresh.add(record_id)
+        fresh.append(record_id)
         return True
 
-    def _tree(self, tree_id: bytes, fresh: set[bytes]) -> None:
+    def _tree(self, tree_id: bytes, fresh: list[bytes]) -> None:
         if not self._add(tree_id, fresh):
             return
         get = self._repo.chunks.object
@@ -79,17 +83,24 @@ class Marker:
                     self._segments.add(segment_id)
                     pending.append(references.of_segment(get(segment_id, pack.TREE), self._size))
 
-    def _chunks(self, ids: bytes, fresh: set[bytes]) -> None:
+    def _chunks(self, ids: bytes, fresh: list[bytes]) -> None:
         for start in range(0, len(ids), self._size):
             self._add(ids[start : start + self._size], fresh)
 
-    def _bases(self, fresh: set[bytes]) -> None:
-        """Deltas need their bases, which need theirs."""
-        pending = list(fresh)
-        while pending:
-            bases: list[bytes] = []
-            for start in range(0, len(pending), _BATCH):
-                for place in self._repo.chunks.places(pending[start : start + _BATCH]):
-                    if place.base and self._add(place.base, fresh):
-                        bases.append(place.base)
-            pending = bases
+    def _bases(self, fresh: list[bytes]) -> None:
+        """Deltas need their bases, which need theirs: `fresh` grows while it is gone through."""
+        done = 0
+        while done < len(fresh):
+            batch = fresh[done : done + _BATCH]
+            done += len(batch)
+            places = self._repo.chunks.access.use(lambda index, ids=batch: index.get_many(ids))  # type: ignore[misc]
+            for record_id, place in zip(batch, places, strict=True):
+                if place is None:
+                    self._miss(record_id)
+                elif place.base:
+                    self._add(place.base, fresh)
+
+    def _miss(self, record_id: bytes) -> None:
+        if not self._tolerant:
+            raise MissingError(f"record {record_id.hex()} is in no pack; run `castore fsck` to see what it affects")
+        self.lost.append(record_id)

@@ -97,6 +97,7 @@ def commit_tree(
             with repo.lock.held():
                 if session.swept():
                     continue  # gc took chunks that this commit counted on: they are put again
+                repo.refs.expect_branch(branch, parent)  # before anything of a commit that lost the race gets in
                 session.publish()
                 change = Change(details.author, details.time, f"commit: {_subject(details)}")
                 repo.refs.update_branch(branch, commit.id, parent, change)

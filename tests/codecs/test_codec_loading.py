@@ -72,4 +72,5 @@ def test_ids_and_names_are_those_of_the_format() -> None:
         (2, 2, "planes", False),
         (3, 3, "xor-planes", True),
         (4, 4, "sub-planes", True),
+        (5, 5, "residual", True),
     ]

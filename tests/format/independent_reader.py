@@ -29,6 +29,7 @@ FLOAT, TENSOR, VIEW, SHARED, COMPOUND, MAP, SEQUENCE, FILE, DIRECTORY = range(1,
 HASHES = {"xxh3-128": (16, xxhash.xxh3_128_digest), "blake3": (32, lambda data: blake3.blake3(data).digest())}
 WORDS = {0: 1, 1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 16: 2, 17: 2, 18: 4, 19: 8, 24: 2, 25: 4, 26: 8}
 WORDS |= dict.fromkeys(range(32, 38), 1)
+MANTISSAS = {16: 10, 17: 7, 18: 23, 24: 10, 25: 23}  # of the dtypes that codec 5 takes
 ROTATED = {16, 17, 18, 19, 24, 25, 26}  # floats with a word of 2 bytes and more
 WIDTHS = {"bytes": 1, "uint8": 1, "int8": 1, "bool": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8}
 WIDTHS |= {"int64": 8, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex32": 4, "complex64": 8}
@@ -122,13 +123,70 @@ def read_planes(payload: bytes, word: int, count: int) -> np.ndarray:
     return words
 
 
+def residual_table(frequencies: list[int]) -> list[tuple[int, int, int]]:
+    """(token, number of bits, next state less those bits) of each state."""
+    tokens, p = [0] * 1024, 0
+    for token, frequency in enumerate(frequencies):
+        for _ in range(frequency):
+            tokens[p] = token
+            p = (p + 643) % 1024
+    counters, table = list(frequencies), []
+    for token in tokens:
+        x = counters[token]
+        counters[token] += 1
+        bits = 11 - x.bit_length()
+        table.append((token, bits, (x << bits) - 1024))
+    return table
+
+
+def read_residual(payload: bytes, dtype: int, base: bytes) -> bytes:
+    """The raw bytes of a payload of codec 5."""
+    check(dtype in MANTISSAS and len(base) % WORDS[dtype] == 0 and len(payload) >= 26, "residual record")
+    word, mantissa, words = WORDS[dtype], MANTISSAS[dtype], np.frombuffer(base, f"<u{WORDS[dtype]}").copy()
+    top, t, r, mask, b, *states = struct.unpack("<HBBHI8H", payload[:26])
+    blocks, used = len(words) // 256, [k for k in range(16) if mask >> k & 1]
+    bitmap_at = 26 + 2 * t * len(used)
+    tail_at = bitmap_at + -(-blocks // 8)
+    stream = payload[tail_at + r * word :]
+    check(1 <= t <= 8 * word + 1 and r == len(words) % 256 and top < 1 << (8 * word - 1 - mantissa), "residual header")
+    check(len(payload) == tail_at + r * word + -(-b // 8) + 8 and max(states) < 1024, "residual length, states")
+    tables = [residual_table([1024 // t + (token < 1024 % t) for token in range(t)])] * 16
+    for number, k in enumerate(used):
+        frequencies = struct.unpack_from(f"<{t}H", payload, 26 + 2 * t * number)
+        check(min(frequencies) >= 1 and sum(frequencies) == 1024, "residual frequencies")
+        tables[k] = residual_table(list(frequencies))
+    coded = [k for k in range(blocks) if payload[bitmap_at + k // 8] >> k % 8 & 1]
+    old = words[: blocks * 256].reshape(blocks, 256)[coded].reshape(-1)
+    exponents = (old.astype(np.int64) & ((1 << (8 * word - 1)) - 1)) >> mantissa
+    found, position, modulus = [], b, 1 << 8 * word
+    for i, context in enumerate(np.clip(top - exponents, 0, 15).tolist()):
+        token, bits, low = tables[context][states[i % 8]]
+        position -= token + bits
+        check(position >= 0, "residual stream too short")
+        here = int.from_bytes(stream[position >> 3 : (position >> 3) + 8], "little") >> (position & 7)
+        states[i % 8] = low + (here & ((1 << bits) - 1))
+        found.append(((1 << token) + (here >> bits & ((1 << token) - 1))) % modulus)
+    check(not coded or (position == 0 and not any(states)), "end of the residual stream")
+    z = np.array(found, words.dtype) - words.dtype.type(1)
+    one, magnitude = words.dtype.type(1), words.dtype.type((1 << (8 * word - 1)) - 1)
+    moved = np.where(old > magnitude, old ^ magnitude, old) + ((z >> one) ^ (words.dtype.type(0) - (z & one)))
+    words[: blocks * 256].reshape(blocks, 256)[coded] = np.where(moved > magnitude, moved ^ magnitude, moved).reshape(
+        -1, 256
+    )
+    words[blocks * 256 :] = np.frombuffer(payload[tail_at : tail_at + r * word], words.dtype)
+    return words.tobytes()
+
+
 def decode(codec: int, dtype: int, payload: bytes, raw_length: int, base: bytes | None) -> bytes:
     """The raw bytes of a payload."""
-    check((base is not None) == (codec in (3, 4)), "base and codec")
+    check((base is not None) == (codec in (3, 4, 5)), "base and codec")
     if codec == 0:
         raw = payload
     elif codec == 1:
         raw = unzstd(payload, raw_length) if raw_length else payload
+    elif codec == 5:
+        check(base is not None and len(base) == raw_length, "length of the base")
+        raw = read_residual(payload, dtype, base or b"")
     else:
         check(codec in (2, 3, 4), "codec")
         word = WORDS[dtype]

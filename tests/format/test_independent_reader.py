@@ -107,7 +107,7 @@ def test_deltas_of_deltas(store: castore.Store, dtype: str) -> None:
     settings = store.path / "castore.toml"
     settings.write_text(settings.read_text().replace("max_depth = 1", "max_depth = 4"))
     store = castore.open(store.path)
-    weights = torch.randn(300_000)
+    weights = torch.randn(70_000)
     states = []
     for _ in range(5):
         states.append({"model": {"weight": weights.to(getattr(torch, dtype)), "count": torch.arange(20_000)}})
@@ -116,7 +116,7 @@ def test_deltas_of_deltas(store: castore.Store, dtype: str) -> None:
     for commit, state in zip(commits, states, strict=True):
         reader = assert_reads_as(store.path, commit.id, state)
     assert max(map(reader.depth, reader.records)) >= 2
-    assert {3, 4} & {record.codec for record in reader.records.values()}
+    assert 5 in {record.codec for record in reader.records.values()}
 
 
 def test_tied_weights_are_one_span_of_memory(store: castore.Store) -> None:
@@ -226,9 +226,9 @@ def test_history_reads_from_refs_and_logs(store: castore.Store) -> None:
 def test_what_gc_left_reads_back(store: castore.Store) -> None:
     """Packs that gc has rewritten, and dead records whose bases are gone."""
     torch.manual_seed(6)
-    kept = torch.randn(200_000)
+    kept = torch.randn(70_000)
     states = [{"w": kept}, {"w": kept * (1 + 1e-6 * torch.randn_like(kept)), "more": torch.randn(50_000)}]
-    store.commit({"w": torch.randn(200_000)}, branch="gone")
+    store.commit({"w": torch.randn(70_000)}, branch="gone")
     commits = [store.commit(state) for state in states]
     store.branch("gone-too", "main")
     store.commit({"w": kept * (1 + 1e-6 * torch.randn_like(kept))}, branch="gone-too")

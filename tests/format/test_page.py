@@ -9,13 +9,15 @@ from pathlib import Path
 
 import blake3
 import cbor2
+import numpy as np
 import pytest
 import xxhash
-from independent_reader import ROTATED, WIDTHS, WORDS, IndependentReader, decode, read_pack
+from independent_reader import MANTISSAS, ROTATED, WIDTHS, WORDS, IndependentReader, decode, read_pack
 from tiny_pack import tiny_pack
 
 from castore import codecs, config, dtypes, limits
 from castore.chunks import content, pack
+from castore.codecs import residual
 from castore.objects import nodes, tree
 from castore.objects.read_tree import TreeReader
 from castore.objects.tree import TreeWriter
@@ -56,10 +58,20 @@ class CodecVector:
     payload: bytes
 
 
+def residual_vector(row: list[str]) -> CodecVector:
+    """Base and raw of a row of rules: expressions of `i`, the raw ones of `base` too."""
+    kind = f"<u{dtypes.by_name(row[1]).word}"
+    base_rule, raw_rule = (compile(cell.strip("`"), "docs/format.md", "eval") for cell in row[3:5])
+    base = [eval(base_rule, {"i": i}) for i in range(int(row[2]))]
+    raw = [eval(raw_rule, {"i": i, "base": word}) for i, word in enumerate(base)]
+    old, new = np.array(base, kind).tobytes(), np.array(raw, kind).tobytes()
+    return CodecVector(int(row[0].split()[0]), "*" in row[0], row[1], old, new, unhex(row[5]))
+
+
 CODEC_VECTORS = [
     CodecVector(int(row[0].split()[0]), "*" in row[0], row[1], unhex(row[2]) or None, unhex(row[3]), unhex(row[4]))
     for row in rows("vector: codecs")
-]
+] + [residual_vector(row) for row in rows("vector: residual")]
 
 
 @pytest.mark.parametrize("vector", CODEC_VECTORS, ids=lambda v: f"{v.codec}-{v.dtype}-{len(v.payload)}")
@@ -209,3 +221,5 @@ def test_the_independent_reader_knows_every_dtype() -> None:
     assert {d.code: d.word for d in dtypes.BY_CODE.values()} == WORDS
     assert {d.name: d.width for d in dtypes.BY_CODE.values()} == WIDTHS
     assert {d.code for d in dtypes.BY_CODE.values() if d.exponent and d.word > 1} == ROTATED
+    taken = {d.code: 8 * d.word - 1 - d.exponent for d in dtypes.BY_CODE.values() if residual.supports(d)}
+    assert taken == MANTISSAS
