@@ -57,7 +57,7 @@ def generation_of(base: Base | None, parent: Place | None, is_delta: bool) -> in
     if is_delta and base is not None:
         return base.generation
     if base is not None:
-        return REST_GENERATIONS
+        return REST_GENERATIONS if base.generation == 1 else 0  # one that reached too far back says nothing of the next
     if parent is not None and not parent.base and parent.generation:
         return parent.generation - 1
     return 0

@@ -20,7 +20,7 @@ from castore.errors import CorruptError
 from castore.limits import MIB
 from castore.progress import Progress
 
-_BATCH_BYTES = MIB  # raw bytes that one decoding task fills
+_BATCH_BYTES = 4 * MIB  # raw bytes that one decoding task fills
 _BATCH_CHUNKS = 512
 _OBJECT_CACHE_BYTES = 8 * MIB
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -12,10 +11,8 @@ from castore.chunks.decode import Wanted
 from castore.errors import CastoreError, CorruptError
 from castore.limits import MAX_CHUNK_BYTES, MIB
 from castore.objects import nodes
-from castore.quiet import no_collection
 from castore.repo import Repository
 
-_SHORT_BYTES = 256 * MIB
 _LOOKUP_CHUNKS = 1024  # ids looked up in one go
 
 
@@ -39,12 +36,9 @@ def check_sizes(root: nodes.Node, id_size: int) -> None:
 
 def fill(repo: Repository, sinks: Sequence[tuple[nodes.Tensor, memoryview]], paths: Sequence[nodes.Path]) -> None:
     """Decode every tensor's chunks into its memory, all verified. Raises CorruptError that names the tensor's path."""
-    total = sum(len(memory) for _, memory in sinks)
-    repo.progress.start("Loading", total, "bytes")
+    repo.progress.start("Loading", sum(len(memory) for _, memory in sinks), "bytes")
     try:
-        # Thousands of small tensors are thousands of small objects of ours; with large ones this would last too long.
-        with no_collection() if total < _SHORT_BYTES else contextlib.nullcontext():
-            repo.chunks.read(_wanted(repo, sinks, paths), repo.progress)
+        repo.chunks.read(_wanted(repo, sinks, paths), repo.progress)
     except CorruptError as error:
         raise _named(repo, error, sinks, paths) from error
     repo.progress.finish()

@@ -16,7 +16,8 @@ from castore.objects.commit import ComponentStats
 from castore.quiet import no_collection
 from castore.repo import Repository
 
-_BATCH_BYTES = MIB
+_BATCH_BYTES = (MIB, 8 * MIB)  # a task's least and most: few tasks cost less, many keep all threads busy to the end
+_TASKS_A_THREAD = 8
 _BATCH_CHUNKS = 128
 _SHORT_BYTES = 256 * MIB
 _MOST_COMPONENTS = 64  # in a commit's statistics; a list of thousands would tell nobody anything
@@ -111,7 +112,9 @@ def store_sources(
         return list(zip(batch, session.put_chunks(puts), strict=True))
 
     total = sum(source.nbytes for source in sources)
-    tasks = _batches(_tasks(sources, bases, repo.config.chunk_elements, repo.hash.size))
+    least, most = _BATCH_BYTES
+    batch_bytes = min(max(total // (_TASKS_A_THREAD * repo.chunks.pool.size), least), most)
+    tasks = _batches(_tasks(sources, bases, repo.config.chunk_elements, repo.hash.size), batch_bytes)
     repo.progress.start("Storing", total, "bytes")
     # Thousands of small tensors are thousands of small objects of ours; with large ones this would last too long.
     with no_collection() if total < _SHORT_BYTES else contextlib.nullcontext():
@@ -148,11 +151,11 @@ def _tasks(sources: Sequence[Source], bases: Bases, chunk_elements: int, id_size
             yield _Task(source, dtype, offset, length, ids[number * id_size : (number + 1) * id_size])
 
 
-def _batches(tasks: Iterator[_Task]) -> Iterator[list[_Task]]:
+def _batches(tasks: Iterator[_Task], batch_bytes: int) -> Iterator[list[_Task]]:
     batch: list[_Task] = []
     size = 0
     for task in tasks:
-        if batch and (size + task.length > _BATCH_BYTES or len(batch) == _BATCH_CHUNKS):
+        if batch and (size + task.length > batch_bytes or len(batch) == _BATCH_CHUNKS):
             yield batch
             batch, size = [], 0
         batch.append(task)

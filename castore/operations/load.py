@@ -22,10 +22,11 @@ def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: t
 
     Raises RevisionError, StateError (`only` fits nothing; a file that torch cannot load), CorruptError, MissingError.
     """
-    root = repo.tree(repo.commit(repo.resolve(rev)))
-    if not isinstance(root, nodes.Directory):
-        return _state(repo, select(root, patterns(only)), device)
-    return _files(repo, root, patterns(only), device)
+    with no_collection():  # once around all of it: each time that it is switched on again, it goes through everything
+        root = repo.tree(repo.commit(repo.resolve(rev)))
+        if not isinstance(root, nodes.Directory):
+            return _state(repo, select(root, patterns(only)), device)
+        return _files(repo, root, patterns(only), device)
 
 
 def load_into(repo: Repository, rev: str, state: Any) -> None:
@@ -53,8 +54,7 @@ def _state(repo: Repository, root: nodes.Node, device: torch.device | str | None
 
 
 def _paths(root: nodes.Node, sinks: Sequence[tuple[nodes.Tensor, memoryview]]) -> list[nodes.Path]:
-    with no_collection():
-        by_entry = {id(entry): path for path, entry in nodes.tensors(root)}
+    by_entry = {id(entry): path for path, entry in nodes.tensors(root)}
     return [by_entry.get(id(entry), ()) for entry, _ in sinks]
 
 

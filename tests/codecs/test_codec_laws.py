@@ -137,7 +137,7 @@ def test_bytes_that_are_no_whole_words_are_refused(codec_id: int) -> None:
     codec = codecs.by_id(codec_id)
     with pytest.raises(ValueError, match="whole words"):
         codec.encode(b"12345", FLOATS[2], b"12345" if codec.is_delta else None)
-    with pytest.raises(CorruptError, match="whole words"):
+    with pytest.raises(CorruptError, match=r"whole words|of 5 bytes"):
         codec.decode(b"", FLOATS[2], memoryview(bytearray(5)))
 
 

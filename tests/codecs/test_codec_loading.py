@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from castore import codecs
+from castore.codecs import choice
 from castore.errors import CorruptError
 
 HEAVY = "print(sorted({'numba', 'numpy', 'torch', 'llvmlite'} & set(sys.modules)))"
@@ -23,6 +24,19 @@ compiling.on_compile = lines.append
 raw = bytes(range(256)) * (int(sys.argv[1]) // 256)
 choice.choose(raw, by_name("float32"), raw[::-1])
 print(len(lines), len(set(lines)), "numba" in sys.modules)
+"""
+
+
+STEP = """
+import sys
+import numpy as np
+from castore.codecs import choice
+from castore.dtypes import by_name
+rng = np.random.default_rng(1)
+before = (rng.standard_normal(int(sys.argv[1]) // 4) * 0.02).astype("<f4")
+after = before + (1e-4 * rng.standard_normal(before.size)).astype("<f4")
+encoded = choice.choose(after.tobytes(), by_name("float32"), before.tobytes())
+print(encoded.codec_id, encoded.is_delta, *("castore.kernels.residual_native" in sys.modules, "numba" in sys.modules))
 """
 
 
@@ -51,6 +65,14 @@ choice.choose(bytes(400), by_name("float32"), bytes(400))
 def test_a_small_tensor_does_not_load_numba(tmp_path: Path) -> None:
     assert run(COMMIT, tmp_path, str(1 << 16)) == "0 0 False"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_delta_below_the_size_for_residuals_does_not_load_numba(tmp_path: Path) -> None:
+    codec, *rest = run(STEP, tmp_path, str(choice.RESIDUAL_BYTES - 4)).split()
+    assert int(codec) in (codecs.XOR_PLANES, codecs.SUB_PLANES)
+    assert rest == ["True", "False", "False"]
+    assert not list(tmp_path.iterdir())
+    assert run(STEP, tmp_path, str(choice.RESIDUAL_BYTES)) == f"{codecs.RESIDUAL} True True True"
 
 
 def test_each_compilation_is_announced_once_and_a_cached_kernel_is_not(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import cbor2
 import numpy as np
 import pytest
 import xxhash
-from independent_reader import MANTISSAS, ROTATED, WIDTHS, WORDS, IndependentReader, decode, read_pack
+from independent_reader import MANTISSAS, ROTATED, WIDTHS, WORDS, FormatError, IndependentReader, decode, read_pack
 from tiny_pack import tiny_pack
 
 from castore import codecs, config, dtypes, limits
 from castore.chunks import content, pack
 from castore.codecs import residual
+from castore.errors import CorruptError
 from castore.objects import nodes, tree
 from castore.objects.read_tree import TreeReader
 from castore.objects.tree import TreeWriter
@@ -81,6 +82,34 @@ def test_payloads_of_the_page_mean_the_same_to_both_readers(vector: CodecVector)
     out = bytearray(vector.base or bytes(len(vector.raw)))
     codecs.by_id(vector.codec).decode(vector.payload, dtype, memoryview(out))
     assert bytes(out) == vector.raw
+
+
+def meaning(vector: CodecVector, payload: bytes) -> list[bytes | None]:
+    """What the independent reader and castore make of a payload; None where it is refused."""
+    dtype, found = dtypes.by_name(vector.dtype), list[bytes | None]()
+    try:
+        found.append(decode(vector.codec, dtype.code, payload, len(vector.raw), vector.base))
+    except FormatError:
+        found.append(None)
+    out = bytearray(vector.base or b"")
+    try:
+        codecs.by_id(vector.codec).decode(payload, dtype, memoryview(out))
+        found.append(bytes(out))
+    except CorruptError:
+        found.append(None)
+    return found
+
+
+@pytest.mark.parametrize(
+    "vector", [v for v in CODEC_VECTORS if v.codec == codecs.RESIDUAL], ids=lambda v: f"{v.dtype}-{len(v.payload)}"
+)
+def test_a_damaged_residual_payload_means_the_same_to_both_readers(vector: CodecVector) -> None:
+    rng = np.random.default_rng(12)
+    for _ in range(300):
+        damaged = bytearray(vector.payload)
+        damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        independent, ours = meaning(vector, bytes(damaged))
+        assert independent == ours, damaged.hex()
 
 
 @pytest.mark.parametrize(
