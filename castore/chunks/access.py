@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from castore import _fs
-from castore.chunks.index import Index, IndexDamagedError
+from castore.chunks.environment import IndexDamagedError
+from castore.chunks.index import Index
 from castore.chunks.reader import PackFiles
 from castore.chunks.rebuild import add_packs
 from castore.progress import Progress

@@ -1,0 +1,178 @@
+"""One LMDB environment: opened once per process and path, its map grown safely, its errors told apart.
+
+LMDB's rules are kept here: a child of fork opens its own environment, no two on one path in a process, no read
+transaction that outlives a batch of look-ups, a sparse map that grows while no transaction of this process is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from castore import limits
+from castore.errors import CastoreError, StorageError
+
+_MAGIC = b"\xde\xc0\xef\xbe"
+_PAGE_BYTES = (4096, 8192, 16384, 32768)  # LMDB takes the machine's page size, up to its own bound
+_DISK_ERRORS = tuple(os.strerror(code) for code in (errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EROFS))
+_MAX_MAP_BYTES = 1 << 46
+
+
+class IndexDamagedError(CastoreError):
+    """The index cannot be read. Never reaches a caller of ChunkStore: the index is rebuilt from the packs."""
+
+
+class Environment:
+    """One LMDB environment of this process, shared by every Index on its path."""
+
+    def __init__(self, directory: Path, read_only: bool) -> None:
+        self.pid = os.getpid()
+        self.users = 0
+        self._gate = threading.Condition()
+        self._active = 0
+        self._resizing = False
+        data = directory / "data.mdb"
+        _check_size(data)
+        self.env = lmdb.open(
+            str(directory),
+            map_size=max(limits.INDEX_MAP_BYTES, 2 * data.stat().st_size if data.exists() else 0),
+            max_dbs=4,
+            max_readers=1024,
+            sync=False,  # derived data: after a crash of the machine it is rebuilt, see ChunkStore
+            metasync=False,
+            readonly=read_only,
+            lock=not read_only,
+            mode=0o600,
+        )
+        self.inode = data.stat().st_ino
+        create = not read_only
+        self.records = self.env.open_db(b"records", create=create)
+        self.packs = self.env.open_db(b"packs", create=create)
+        self.meta = self.env.open_db(b"meta", create=create)
+
+    @contextlib.contextmanager
+    def transaction(self, write: bool = False) -> Iterator[lmdb.Transaction]:
+        """A short transaction. While the map is being resized nobody gets one."""
+        txn = self._begin(write)
+        try:
+            with txn:
+                yield txn
+        finally:
+            self._leave()
+
+    def _begin(self, write: bool) -> lmdb.Transaction:
+        while True:
+            with self._gate:
+                self._gate.wait_for(lambda: not self._resizing)  # else those who read would keep it waiting for ever
+                self._active += 1
+            try:
+                return self.env.begin(write=write)
+            except lmdb.MapResizedError:  # another process grew the map
+                self._leave()
+                self.resize(0)
+            except BaseException:
+                self._leave()
+                raise
+
+    def _leave(self) -> None:
+        with self._gate:
+            self._active -= 1
+            self._gate.notify_all()
+
+    def resize(self, size: int) -> None:
+        """Set the map's size (0: what the file says) once no transaction of this process is open."""
+        with self._gate:
+            self._gate.wait_for(lambda: not self._resizing)
+            self._resizing = True
+            try:
+                self._gate.wait_for(lambda: self._active == 0)
+                self.env.set_mapsize(size)
+            finally:
+                self._resizing = False
+                self._gate.notify_all()
+
+    def grow(self) -> None:
+        size = self.env.info()["map_size"] * 2
+        if size > _MAX_MAP_BYTES:
+            raise IndexDamagedError("the index claims to be larger than any store")
+        self.resize(size)
+
+
+def _check_size(data: Path) -> None:
+    """Refuse a truncated file before it is mapped: reading beyond its end would kill the process, not raise."""
+    if not data.exists():
+        return
+    with data.open("rb") as file:
+        head = file.read(_PAGE_BYTES[-1] * 2)
+    page_bytes = int.from_bytes(head[40:44], "little")
+    if page_bytes not in _PAGE_BYTES:
+        raise IndexDamagedError("the index is truncated or not an index")
+    for start in (0, page_bytes):
+        meta = head[start + 16 : start + 16 + 152]  # MDB_meta follows the page header (lmdb.h, mdb.c)
+        last_page = int.from_bytes(meta[120:128], "little")
+        if len(meta) < 152 or meta[:4] != _MAGIC or (last_page + 1) * page_bytes > data.stat().st_size:
+            raise IndexDamagedError("the index is truncated or not an index")
+
+
+def inode(directory: Path) -> int | None:
+    try:
+        return (directory / "data.mdb").stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+_environments: dict[Path, Environment] = {}
+_environments_lock = threading.Lock()
+
+
+def acquire(directory: Path, read_only: bool) -> Environment:
+    """This process's environment on `directory`, opened if it is not, or if the files there are others by now.
+
+    Raises IndexDamagedError, StorageError.
+    """
+    with _environments_lock:
+        found = _environments.get(directory)
+        if found is None or found.pid != os.getpid() or found.inode != inode(directory):
+            with lmdb_errors():
+                found = Environment(directory, read_only)
+            _environments[directory] = found
+        found.users += 1
+    return found
+
+
+def release(environment: Environment, directory: Path) -> None:
+    """Let go of an environment; the last user in this process closes it. What a parent process opened is left alone."""
+    if environment.pid != os.getpid():
+        return
+    with _environments_lock:
+        environment.users -= 1
+        if environment.users == 0:
+            if _environments.get(directory) is environment:
+                del _environments[directory]
+            environment.env.close()
+
+
+@contextlib.contextmanager
+def lmdb_errors() -> Iterator[None]:
+    try:
+        yield
+    except (lmdb.MapFullError, lmdb.MapResizedError):
+        raise
+    except lmdb.ReadersFullError as error:
+        raise StorageError("more than 1024 processes read this store at once; close some") from error
+    except lmdb.DiskError as error:
+        raise StorageError(
+            f"cannot write the index: {error}; free some space, what was committed before is unharmed"
+        ) from error
+    except lmdb.Error as error:
+        if str(error).endswith(_DISK_ERRORS):  # lmdb has no class for these
+            raise StorageError(f"cannot write the index: {error}; what was committed before is unharmed") from error
+        raise IndexDamagedError(f"the index cannot be used: {error}") from error
+    except OSError as error:
+        raise IndexDamagedError(f"the index cannot be used: {error}") from error
