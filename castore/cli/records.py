@@ -105,6 +105,7 @@ def gc_record(report: GcReport) -> dict[str, Any]:
         "rewritten_packs": report.rewritten_packs,
         "expired_reflog_entries": report.expired_reflog_entries,
         "abandoned_files": report.abandoned_files,
+        "kept_by_reflogs": report.kept_by_reflogs,
         "unreachable": [
             {"commit": gone.commit, "reason": gone.reason, "step": gone.step, "message": gone.message}
             for gone in report.unreachable

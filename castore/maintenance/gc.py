@@ -19,7 +19,7 @@ from castore.chunks.index import Place
 from castore.chunks.writer import pack_path
 from castore.errors import CorruptError, MissingError
 from castore.maintenance.copying import Copier
-from castore.maintenance.mark import Marker, tips
+from castore.maintenance.mark import Marker, logged, named
 from castore.maintenance.reports import GcReport, Unreachable
 from castore.repo import Repository
 
@@ -66,7 +66,10 @@ def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: boo
     """One attempt; None (or MissingError) when another gc, or a rebuild of the index, changed what it looked at."""
     marker = Marker(repo, tolerant)
     repo.progress.start("Marking", None, "commits")
-    marker.mark(_present(repo, tips(repo, expire_before)))
+    marker.mark(named(repo))
+    by_refs = len(marker.commits)
+    marker.mark(_logged(repo, expire_before))
+    kept_by_reflogs = len(marker.commits) - by_refs
     repo.progress.finish()
     if marker.lost:
         repo.progress.note(f"{len(marker.lost)} chunks that history needs are in no pack; `castore fsck` says what of")
@@ -80,7 +83,8 @@ def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: boo
     if dry_run:
         live_bytes = sum(found.live_bytes for found in doomed.values())
         copied_bytes = live_bytes + _around(repo) if live_bytes else 0
-        return _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=True)
+        report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=True)
+        return replace(report, kept_by_reflogs=kept_by_reflogs)
     with Copier(repo) as copier:
         repo.progress.start("Copying", sum(found.live_bytes for found in doomed.values()), "bytes")
         copier.copy((one, place) for one, place in _in_packs(repo, doomed) if one in marker.live)
@@ -90,15 +94,15 @@ def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: boo
             repo.chunks.access.refresh()
             if repo.chunks.access.index.epoch() != epoch:
                 return None
-            return _sweep(repo, marker, packs, doomed, copier, expire_before, unreachable)
+            report = _sweep(repo, marker, packs, doomed, copier, expire_before, unreachable)
+            return replace(report, kept_by_reflogs=kept_by_reflogs)
 
 
-def _present(repo: Repository, commits: set[str]) -> set[str]:
-    """Commits without those that only a reflog still names: they were collected, or never published."""
-    needed = {*repo.refs.branches().values(), *repo.refs.tags().values(), repo.refs.head().commit or ""}
-    listed = sorted(commits - needed)
+def _logged(repo: Repository, expire_before: datetime) -> set[str]:
+    """The commits that reflogs remember and the store still has: others were collected, or never published."""
+    listed = sorted(logged(repo, expire_before))
     places = repo.chunks.access.use(lambda index: index.get_many([bytes.fromhex(one) for one in listed]))
-    return commits - {one for one, place in zip(listed, places, strict=True) if place is None}
+    return {one for one, place in zip(listed, places, strict=True) if place is not None}
 
 
 def _survey(repo: Repository, live: set[bytes]) -> dict[bytes, _Pack]:
@@ -136,7 +140,7 @@ def _sweep(
 ) -> GcReport:
     """Call with the lock held. What refs came to need since the mark is not dead any more."""
     expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
-    fresh = set(marker.mark(_present(repo, tips(repo, expire_before))))
+    fresh = {*marker.mark(named(repo)), *marker.mark(_logged(repo, expire_before))}
     for pack_id, found in packs.items():
         revived = [(record_id, found.dead.pop(record_id)) for record_id in found.dead.keys() & fresh]
         if pack_id in doomed:

@@ -13,17 +13,18 @@ from castore.repo import Repository
 _BATCH = 4096
 
 
-def tips(repo: Repository, expire_before: datetime) -> set[str]:
-    """The commits that refs name: branches, tags, HEAD, and reflog entries that have not expired."""
+def named(repo: Repository) -> set[str]:
+    """The commits that branches, tags and HEAD name."""
     found = {*repo.refs.branches().values(), *repo.refs.tags().values()}
     head = repo.refs.head().commit
-    if head is not None:
-        found.add(head)
-    for ref in repo.refs.reflog.refs():
-        for entry in repo.refs.reflog.read(ref):
-            if entry.time >= expire_before:
-                found.update(one for one in (entry.old, entry.new) if one is not None)
-    return found
+    return found | ({head} if head is not None else set())
+
+
+def logged(repo: Repository, expire_before: datetime) -> set[str]:
+    """The commits that reflog entries name which have not expired."""
+    entries = (entry for ref in repo.refs.reflog.refs() for entry in repo.refs.reflog.read(ref))
+    recent = [(entry.old, entry.new) for entry in entries if entry.time >= expire_before]
+    return {one for pair in recent for one in pair if one is not None}
 
 
 class Marker:

@@ -23,7 +23,8 @@ class GcReport:
     """What gc removed, or would remove.
 
     removed_chunks: records of any kind. freed_bytes: net, on disk. A dead record in a pack that stays, since most of it
-    is alive, is out of use, and its bytes are freed when the pack is rewritten.
+    is alive, is out of use, and its bytes are freed when the pack is rewritten. kept_by_reflogs: commits that only
+    reflog entries lead to, which go when those expire.
     """
 
     dry_run: bool
@@ -35,6 +36,7 @@ class GcReport:
     unreachable: tuple[Unreachable, ...] = ()
     expired_reflog_entries: int = 0
     abandoned_files: int = 0
+    kept_by_reflogs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

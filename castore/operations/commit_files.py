@@ -62,7 +62,7 @@ class _Collection:
         self.opened.append(file)
         layout = scan_source(file)
         if layout.note:
-            self.repo.progress.note(f"{tree} is kept as a plain file: {layout.note}")
+            self.repo.progress.note(f"{tree}: {layout.note}")
         node = nodes.File(layout.size, layout.format, note=layout.note)
         for segment in layout.segments:
             if segment.kind == "bytes" and segment.nbytes <= _INLINE_BYTES:

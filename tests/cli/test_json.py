@@ -25,7 +25,7 @@ STATS = {
 }
 GC = {
     *("dry_run", "live_chunks", "removed_chunks", "freed_bytes", "removed_packs", "rewritten_packs"),
-    *("expired_reflog_entries", "abandoned_files", "unreachable"),
+    *("expired_reflog_entries", "abandoned_files", "kept_by_reflogs", "unreachable"),
 }
 FSCK = {"ok", "packs", "records", "commits", "read_bytes", "errors", "repaired"}
 

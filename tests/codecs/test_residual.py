@@ -44,7 +44,8 @@ def edges(dtype: DType, count: int) -> Words:
     infinity = ((1 << dtype.exponent) - 1) << mantissa(dtype)
     values = [0, 1, 2, sign, sign | 1, sign - 1, ones, ones - 1, infinity, sign | infinity, infinity | 1]
     values += [sign | infinity | 5, infinity - 1, 1 << mantissa(dtype), (1 << mantissa(dtype)) - 1]
-    return np.resize(np.array(values, kind(dtype)), count)
+    found: Words = np.resize(np.array(values, kind(dtype)), count)
+    return found
 
 
 def pairs(dtype: DType, count: int) -> dict[str, tuple[Words, Words]]:

@@ -322,3 +322,28 @@ def test_a_pack_whose_dead_records_all_came_back_to_life_is_not_deleted(store: S
     with castore.open(store.path, progress=castore.progress.Silent()) as again:
         again.gc()
         assert_sound(again)
+
+
+def test_gc_goes_on_after_fsck_took_a_damaged_chunk_out_of_service(tmp_path: Path) -> None:
+    with castore.open(tmp_path, create=True) as store:
+        lost = store.commit({"w": torch.randn(2000)})
+        (pack,) = store.path.glob("packs/*/*.pack")
+        store.commit({"w": torch.zeros(10)}, branch="gone")
+        data = bytearray(pack.read_bytes())
+        data[200] ^= 1
+        pack.write_bytes(bytes(data))
+        assert not store.fsck(repair=True).ok
+        store.delete_branch("gone", force=True)
+        assert store.gc().removed_chunks > 0
+        assert store.resolve("main") == lost.id
+
+
+def test_gc_says_how_many_commits_only_the_reflog_keeps(tmp_path: Path) -> None:
+    with castore.open(tmp_path, create=True) as store:
+        for step in range(3):
+            store.commit({"w": torch.full((10,), float(step))}, step=step)
+        store.branch("first", "main~2")
+        store.switch("first")
+        store.delete_branch("main", force=True)
+        report = store.gc(dry_run=True)
+        assert (report.kept_by_reflogs, report.removed_chunks) == (2, 0)

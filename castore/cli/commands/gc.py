@@ -47,3 +47,8 @@ def print_report(report: GcReport) -> None:
         f"{report.rewritten_packs} packs rewritten, {report.live_chunks} chunks live"
     )
     click.echo(f"{free} {size(report.freed_bytes)}")
+    if report.kept_by_reflogs:
+        click.echo(
+            f"{report.kept_by_reflogs} commits are kept by the reflog alone; "
+            "`castore reflog expire --expire=now --all` lets go of them"
+        )
