@@ -21,14 +21,15 @@ class Config:
     """A store's settings.
 
     hash: names chunks and objects, fixed for ever. chunk_elements: elements of a chunk. max_depth: deltas between a
-    record and a standalone one, at most. max_span: generations that deltas reach back to the standalone one, at most.
-    reflog_expire_days: how long gc keeps what only a reflog leads to.
+    record and a standalone one, at most; max_depth_half: the same for floats of 2 bytes. max_span: generations that
+    deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps what only a reflog leads to.
     """
 
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     hash: str = "xxh3-128"
     chunk_elements: int = 256 << 10
     max_depth: int = 1
+    max_depth_half: int = 8
     max_span: int = 12
     reflog_expire_days: int = 30
 
@@ -46,7 +47,11 @@ def write(config: Config, root: Path) -> None:
                 "uuid": config.uuid,
                 "hash": config.hash,
                 "chunk_elements": config.chunk_elements,
-                "delta": {"max_depth": config.max_depth, "max_span": config.max_span},
+                "delta": {
+                    "max_depth": config.max_depth,
+                    "max_depth_half": config.max_depth_half,
+                    "max_span": config.max_span,
+                },
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
             }
         ).encode(),
@@ -97,11 +102,13 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         hash=_setting(table, "hash", str, path, default.hash),
         chunk_elements=_setting(table, "chunk_elements", int, path, default.chunk_elements),
         max_depth=_setting(delta, "max_depth", int, path, default.max_depth),
+        max_depth_half=_setting(delta, "max_depth_half", int, path, default.max_depth_half),
         max_span=_setting(delta, "max_span", int, path, default.max_span),
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)
+    _bounded("delta.max_depth_half", config.max_depth_half, 0, limits.MAX_DEPTH - 1, path)
     _bounded("delta.max_span", config.max_span, 1, limits.MAX_SPAN, path)
     _bounded("gc.reflog_expire_days", config.reflog_expire_days, 0, 36500, path)
     return config

@@ -37,7 +37,7 @@ class Repository:
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
         self.refs = Refs(path, 2 * self.hash.size, self.lock)
-        deltas = DeltaLimits(self.config.max_depth, self.config.max_span)
+        deltas = DeltaLimits(self.config.max_depth, self.config.max_depth_half, self.config.max_span)
         self.chunks = ChunkStore(path, self.hash, deltas, self.lock, self.progress)
 
     def commit(self, commit_id: str) -> Commit:

@@ -6,4 +6,4 @@
 from __future__ import annotations
 
 # Groups by the name that --only takes, in the order in which they run; the module of each has the same name.
-GROUPS = ("stored", "commit", "load", "one_tensor", "memory", "small", "growth", "log")
+GROUPS = ("stored", "commit", "load", "deltas", "one_tensor", "memory", "small", "growth", "log")

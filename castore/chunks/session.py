@@ -122,7 +122,7 @@ class WriteSession:
             return None, None
         raw = self._decoder.scratch("base", len(put.raw))
         try:
-            base = base_of(self._decoder, put.base, parent, self._limits)
+            base = base_of(self._decoder, put.base, parent, put.dtype, self._limits)
             if base is None:
                 return None, None
             self._decoder.decode([Wanted(base.id, base.place, raw)])

@@ -240,6 +240,7 @@ def test_defaults_of_the_page_are_those_of_the_code() -> None:
         ("hash", f'"{default.hash}"'),
         ("chunk_elements", default.chunk_elements),
         ("delta.max_depth", default.max_depth),
+        ("delta.max_depth_half", default.max_depth_half),
         ("delta.max_span", default.max_span),
         ("gc.reflog_expire_days", default.reflog_expire_days),
     ):
