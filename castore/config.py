@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,20 @@ class Config:
     deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps what only a reflog leads to.
     """
 
-    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    uuid: str = field(default_factory=lambda: new_uuid())  # defined below
     hash: str = "xxh3-128"
     chunk_elements: int = 256 << 10
     max_depth: int = 1
     max_depth_half: int = 8
     max_span: int = 12
     reflog_expire_days: int = 30
+
+
+def new_uuid() -> str:
+    """What tells one store from another."""
+    import uuid  # 5 ms of imports that opening a store has no use for
+
+    return str(uuid.uuid4())
 
 
 def write(config: Config, root: Path) -> None:
@@ -95,7 +101,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         raise UnsupportedStoreError(
             f"{path.parent} needs the feature {unknown[0]!r}, which this castore does not know: upgrade castore"
         )
-    default = Config()
+    default = Config(uuid="")
     delta, gc = table.get("delta", {}), table.get("gc", {})
     config = Config(
         uuid=_setting(table, "uuid", str, path, default.uuid),

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from castore import repo as repositories
 from castore.errors import StoreExistsError, UsageError
-from castore.history.reflog import Change, ReflogEntry
-from castore.history.refs import Head
+from castore.history.reflog import Change
 from castore.history.walk import ancestors
-from castore.maintenance.reports import FsckReport, GcReport
-from castore.objects.commit import Commit
 from castore.operations import branches
-from castore.operations.reports import Diff, StoreStats, TreeEntry
 from castore.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
+    from castore.history.reflog import ReflogEntry
+    from castore.history.refs import Head
+    from castore.maintenance.reports import FsckReport, GcReport
+    from castore.objects.commit import Commit
     from castore.operations.checkout import CheckoutReport
+    from castore.operations.reports import Diff, StoreStats, TreeEntry
 
 
 def open(path: str | Path, create: bool = False, progress: Progress | None = None) -> Store:

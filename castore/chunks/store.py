@@ -22,7 +22,7 @@ from castore.progress import Progress
 
 _BATCH_BYTES = 4 * MIB  # raw bytes that one decoding task fills
 _BATCH_CHUNKS = 512
-_OBJECT_CACHE_BYTES = 8 * MIB
+_OBJECT_CACHE_BYTES = 4 * MIB
 
 
 class ChunkStore:

@@ -140,7 +140,7 @@ def _sweep(
 ) -> GcReport:
     """Call with the lock held. What refs came to need since the mark is not dead any more."""
     expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
-    fresh = {*marker.mark(named(repo)), *marker.mark(_logged(repo, expire_before))}
+    fresh = {*marker.mark(named(repo), collect=True), *marker.mark(_logged(repo, expire_before), collect=True)}
     for pack_id, found in packs.items():
         revived = [(record_id, found.dead.pop(record_id)) for record_id in found.dead.keys() & fresh]
         if pack_id in doomed:

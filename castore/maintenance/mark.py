@@ -40,12 +40,14 @@ class Marker:
         self.commits: set[str] = set()
         self._segments: set[bytes] = set()  # seen as segments: an id seen as a root was read as something else
 
-    def mark(self, commits: Iterable[str]) -> list[bytes]:
-        """Mark these commits, their ancestors and all that they need; returns what was not marked before.
+    def mark(self, commits: Iterable[str], collect: bool = False) -> list[bytes]:
+        """Mark these commits, their ancestors and all that they need.
+
+        Returns what was not marked before, if `collect`: a list of everything costs memory for every record.
 
         Raises CorruptError, MissingError: nothing may be deleted on the word of a broken history.
         """
-        fresh: list[bytes] = []
+        collected: list[bytes] = []
         open_commits = list(commits)
         while open_commits:
             commit_id = open_commits.pop()
@@ -53,12 +55,15 @@ class Marker:
                 continue
             commit = self._repo.commit(commit_id)
             self.commits.add(commit_id)
+            fresh: list[bytes] = []
             self._add(bytes.fromhex(commit_id), fresh)
             self._tree(bytes.fromhex(commit.tree), fresh)
             open_commits.extend(commit.parents)
+            self._bases(fresh)
+            if collect:
+                collected += fresh
             self._repo.progress.advance(1)
-        self._bases(fresh)
-        return fresh
+        return collected
 
     def _add(self, record_id: bytes, fresh: list[bytes]) -> bool:
         if record_id in self.live:
