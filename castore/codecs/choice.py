@@ -13,7 +13,8 @@ from castore.codecs.base import Buffer
 from castore.dtypes import BYTES, DType
 
 TINY_BYTES = 4096  # below this a footer's entry weighs more than what a better codec saves
-RESIDUAL_BYTES = 128 * 1024  # from here on its tables weigh little, and its kernels are worth loading
+RESIDUAL_BYTES = 128 * 1024  # from here on its tables weigh little
+WARM_BYTES = 4 * 1024 * 1024  # of such chunks that a process offers before it compiles the kernels of `residual`
 DELTA_WORTHWHILE = 0.95  # of the best standalone size; a delta costs its reader the base
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 
@@ -64,7 +65,7 @@ def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
     from castore.codecs.estimate import estimate, estimate_residual
 
     fractions = estimate(raw, dtype, base)
-    if base is not None and len(raw) >= RESIDUAL_BYTES and residual.supports(dtype):
+    if base is not None and len(raw) >= RESIDUAL_BYTES and residual.supports(dtype) and _is_warm(len(raw)):
         fractions[RESIDUAL] = estimate_residual(raw, dtype, base)
     standalone = fractions[PLANES]
     delta = min((RESIDUAL, XOR_PLANES, SUB_PLANES), key=lambda codec: fractions.get(codec, 2.0))
@@ -79,6 +80,16 @@ def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
     if standalone >= STANDALONE_WORTHWHILE:
         return _raw(raw)
     return _encoded(PLANES, raw, dtype, None)
+
+
+_offered = 0  # bytes that `residual` could have coded so far; a lost update does no harm
+
+
+def _is_warm(size: int) -> bool:
+    """Whether this process has met enough to code: one small tensor must not wait seconds for a compiler."""
+    global _offered
+    _offered += size
+    return _offered >= WARM_BYTES
 
 
 def _choose_by_trial(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:

@@ -35,7 +35,8 @@ from castore.dtypes import by_name
 rng = np.random.default_rng(1)
 before = (rng.standard_normal(int(sys.argv[1]) // 4) * 0.02).astype("<f4")
 after = before + (1e-4 * rng.standard_normal(before.size)).astype("<f4")
-encoded = choice.choose(after.tobytes(), by_name("float32"), before.tobytes())
+for _ in range(int(sys.argv[2])):
+    encoded = choice.choose(after.tobytes(), by_name("float32"), before.tobytes())
 print(encoded.codec_id, encoded.is_delta, *("castore.kernels.residual_native" in sys.modules, "numba" in sys.modules))
 """
 
@@ -67,12 +68,14 @@ def test_a_small_tensor_does_not_load_numba(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_delta_below_the_size_for_residuals_does_not_load_numba(tmp_path: Path) -> None:
-    codec, *rest = run(STEP, tmp_path, str(choice.RESIDUAL_BYTES - 4)).split()
-    assert int(codec) in (codecs.XOR_PLANES, codecs.SUB_PLANES)
-    assert rest == ["True", "False", "False"]
+def test_one_small_delta_does_not_load_numba_and_many_are_coded_as_residuals(tmp_path: Path) -> None:
+    for size in (choice.RESIDUAL_BYTES - 4, choice.RESIDUAL_BYTES):
+        codec, *rest = run(STEP, tmp_path, str(size), "1").split()
+        assert int(codec) in (codecs.XOR_PLANES, codecs.SUB_PLANES)
+        assert rest == ["True", "False", "False"]
     assert not list(tmp_path.iterdir())
-    assert run(STEP, tmp_path, str(choice.RESIDUAL_BYTES)) == f"{codecs.RESIDUAL} True True True"
+    many = str(choice.WARM_BYTES // choice.RESIDUAL_BYTES)
+    assert run(STEP, tmp_path, str(choice.RESIDUAL_BYTES), many) == f"{codecs.RESIDUAL} True True True"
 
 
 def test_each_compilation_is_announced_once_and_a_cached_kernel_is_not(tmp_path: Path) -> None:
