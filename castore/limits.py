@@ -19,9 +19,7 @@ MAX_DEPTH = 64  # deltas between a record and a standalone one, whatever the sto
 
 # Packs
 PACK_TARGET_BYTES = 512 * MIB  # a commit starts another pack beyond this
-MAX_PACK_BYTES = 1 << 40
 MAX_PACK_RECORDS = 1 << 24
-MAX_PACK_ID_BYTES = 32
 
 # Trees and commits
 MAX_TREE_OBJECTS = 1 << 24  # that one tree is read from
@@ -44,5 +42,4 @@ MAX_SAFETENSORS_HEADER_BYTES = 100 * MIB  # the library's own bound
 
 # Time and memory
 LOCK_TIMEOUT_S = 120.0  # nobody waits longer for the store's lock
-BATCH_BYTES = 4 * MIB  # raw bytes that one encode or decode task works on
 INDEX_MAP_BYTES = 1 << 32  # LMDB's first map: address space only; it doubles when full

@@ -15,7 +15,7 @@ from castore.chunks.bases import Base, DeltaLimits, base_of, generation_of
 from castore.chunks.decode import Decoder, Wanted
 from castore.chunks.hashing import Hash, checksum
 from castore.chunks.index import Index, Place
-from castore.chunks.writer import PackWriter, SealedPack, move_in, pack_path
+from castore.chunks.writer import PackSet, pack_path
 from castore.codecs.base import Buffer
 from castore.codecs.choice import Encoded, choose
 from castore.dtypes import DType
@@ -53,18 +53,16 @@ class WriteSession:
     ) -> None:
         """root: the `.castore` directory. epoch: the index's, before the first look-up of this session."""
         self._packs = root / "packs"
-        self._incoming = root / "incoming"
         self._hash = hash_
         self._access = access
         self._decoder = decoder
         self._limits = deltas
         self._epoch = epoch
         self._lock = threading.Lock()
-        self._writers: list[PackWriter] = []
+        self._written_packs = PackSet(root / "incoming", hash_)
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
         self._reused: set[bytes] = set()
         self._bases: dict[bytes, bytes] = {}  # of the deltas that this session wrote
-        self._sealed: list[SealedPack] = []
         self._published = False
         self.damaged_bases = 0
         self.added_bytes = 0
@@ -75,8 +73,7 @@ class WriteSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for writer in self._writers:
-            writer.close() if self._published else writer.discard()
+        self._written_packs.end(keep=self._published)
 
     def put_chunks(self, puts: Sequence[Put]) -> list[Stored]:
         """Store chunks, reusing those that are there. May be called from many threads."""
@@ -168,15 +165,8 @@ class WriteSession:
         check = checksum(payload)
         codec = encoded.codec_id
         entry = pack.Entry(record_id, base, 0, len(payload), raw_length, check, kind, codec, dtype.code, generation)
-        self._writer().append(entry, payload)
+        self._written_packs.append(entry, payload)
         return len(payload)
-
-    def _writer(self) -> PackWriter:
-        with self._lock:
-            full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
-            if full or len(self._sealed) == len(self._writers):
-                self._writers.append(PackWriter(self._incoming, self._hash))
-            return self._writers[-1]
 
     def swept(self) -> bool:
         """Whether gc took something this session counts on; then put everything again. Call with the lock held.
@@ -204,21 +194,19 @@ class WriteSession:
 
     def seal(self) -> None:
         """Put what was put so far on stable storage, still invisible. No thread may still be putting."""
-        for writer in self._writers[len(self._sealed) :]:
-            self._sealed.append(writer.seal())
+        self._written_packs.seal()
 
     def publish(self) -> None:
         """Move the sealed packs in and enter them in the index. Call with the store's lock held, after `swept()`."""
         access = self._access
         access.refresh()
-        packs = [(sealed.id, sealed.size) for sealed in self._sealed]
+        packs = self._written_packs.sizes()
         records: dict[bytes, Place] = {}
-        for sealed in self._sealed:
+        for sealed in self._written_packs.sealed:
             # A record that was put again after a sweep lies in a later pack, and that one counts.
             records.update((entry.id, Place.of(sealed.id, entry)) for entry in sealed.entries)
         try:
-            for sealed in self._sealed:
-                move_in(sealed, self._packs)
+            self._written_packs.move_in(self._packs)
             access.use(lambda index: index.update(packs=packs, records=_unknown(index, records)))
         except BaseException:
             self._withdraw()
@@ -233,7 +221,7 @@ class WriteSession:
             known = self._access.index.packs()
         except CastoreError:
             return  # the disk fails altogether; gc collects what stays
-        for sealed in self._sealed:
+        for sealed in self._written_packs.sealed:
             if sealed.id not in known and not sealed.path.exists():
                 _fs.remove(pack_path(self._packs, sealed.id))
 

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from castore import _fs
+from castore import _fs, limits
 from castore.chunks import pack
 from castore.chunks.hashing import Hash
 from castore.errors import StorageError
@@ -116,6 +116,47 @@ class PackWriter:
         self._end_flush()
         self._file.close()
         _fs.remove(self._file.path)
+
+
+class PackSet:
+    """The packs that one writer fills, one after another; seen by nobody until they are moved in."""
+
+    def __init__(self, incoming: Path, hash_: Hash) -> None:
+        self._incoming = incoming
+        self._hash = hash_
+        self._lock = threading.Lock()
+        self._writers: list[PackWriter] = []
+        self.sealed: list[SealedPack] = []
+
+    def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> None:
+        """Add a record to the current pack. May be called from many threads."""
+        self._current().append(entry, payload)
+
+    def _current(self) -> PackWriter:
+        with self._lock:
+            full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
+            if full or len(self.sealed) == len(self._writers):
+                self._writers.append(PackWriter(self._incoming, self._hash))
+            return self._writers[-1]
+
+    def seal(self) -> None:
+        """Put what was appended so far on stable storage. No thread may still be appending. Raises StorageError."""
+        for writer in self._writers[len(self.sealed) :]:
+            self.sealed.append(writer.seal())
+
+    def sizes(self) -> list[tuple[bytes, int]]:
+        """The sealed packs, for the index: (id, size in bytes)."""
+        return [(one.id, one.size) for one in self.sealed]
+
+    def move_in(self, packs: Path) -> None:
+        """Move the sealed packs into `packs/`, durably. Call with the store's lock held."""
+        for one in self.sealed:
+            move_in(one, packs)
+
+    def end(self, keep: bool) -> None:
+        """Let go of the files; delete those that were not moved in unless `keep`."""
+        for writer in self._writers:
+            writer.close() if keep else writer.discard()
 
 
 def _create_locked(incoming: Path) -> _fs.File:

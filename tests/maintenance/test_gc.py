@@ -233,9 +233,7 @@ def test_a_pack_that_a_crash_kept_out_of_the_index_is_collected(store: Store) ->
     with castore.open(store.path) as other, other._repo.chunks.session() as session:
         session.put_object(pack.TREE, b"\x80" * 50)
         session.seal()
-        from castore.chunks.writer import move_in
-
-        move_in(session._sealed[0], store.path / "packs")
+        session._written_packs.move_in(store.path / "packs")
     assert len(packs(store)) == 2
     report = store.gc()
     assert report.removed_packs == 1
