@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: train the trajectories, or measure the store on them."""
+"""`python -m benchmarks`: train the trajectories, or measure the store or the codecs on them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "print":
-        from benchmarks.results import read_results
-
-        print(read_results(options.out or RESULTS).markdown(), end="")
+        print(_printed(options.which, options.out or RESULTS), end="")
         return 0
     # Imported only now: a child process that measures memory imports this module, and must not get torch by it.
     from benchmarks.trajectories import KINDS, cache_folder, trajectory
@@ -27,13 +25,36 @@ def main(arguments: list[str] | None = None) -> int:
             found = trajectory(kind, cache, options.quick)
             print(f"{kind}: {len(found.files)} checkpoints, {found.raw_bytes / 1e6:.0f} MB in {found.files[0].parent}")
         return 0
+    if options.command == "codecs":
+        return _codecs(options, cache)
     from benchmarks.store import run
 
-    rounds = options.rounds or (2 if options.quick else 5)
     # A part of the figures, or toy ones, must not take the place of a whole run's.
     out = options.out or (cache / "results" if options.only or options.quick else RESULTS)
-    results = run(cache, out, options.only, rounds, options.quick)
+    results = run(cache, out, options.only, options.rounds, options.quick)
     print(results.markdown(), end="")
+    print(f"written to {out}", file=sys.stderr)
+    return 0
+
+
+def _printed(which: str, folder: Path) -> str:
+    if which == "codecs":
+        from benchmarks.codecs.report import read_report
+
+        return read_report(folder).markdown()
+    from benchmarks.results import read_results
+
+    return read_results(folder).markdown()
+
+
+def _codecs(options: argparse.Namespace, cache: Path) -> int:
+    from benchmarks.codecs.run import run
+
+    part = options.only or options.codecs or options.quick
+    out = options.out or (cache / "results" if part else RESULTS)
+    rounds = options.rounds or (2 if options.quick else 5)
+    report = run(cache, out, options.only, options.codecs, rounds, options.chunks, options.quick, options.yardstick)
+    print(report.markdown(), end="")
     print(f"written to {out}", file=sys.stderr)
     return 0
 
@@ -43,15 +64,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     trajectories = commands.add_parser("trajectories", help="train the models and keep their checkpoints in the cache")
     store = commands.add_parser("store", help="measure castore and its peers on the trajectories")
-    show = commands.add_parser("print", help="print the table of the last run as Markdown")
-    for command in (trajectories, store):
+    codecs = commands.add_parser("codecs", help="measure castore's chunk codecs and their peers on the trajectories")
+    show = commands.add_parser("print", help="print the tables of the last whole run as Markdown")
+    show.add_argument("which", nargs="?", choices=("store", "codecs"), default="store")
+    for command in (trajectories, store, codecs):
         command.add_argument("--cache", type=Path, help="default: $CASTORE_BENCH_CACHE, else ~/.cache/castore-bench")
         command.add_argument("--quick", action="store_true", help="toy sizes, to see in a minute or two that it works")
-    for command in (store, show):
+    for command in (store, codecs, show):
         command.add_argument("--out", type=Path, help="folder of the results")
     store.add_argument("--only", type=_groups, default=[], help=f"groups to run, with commas: {','.join(GROUPS)}")
-    store.add_argument("--rounds", type=int, help="repetitions that a median is taken of (5, or 2 if quick)")
+    for command in (store, codecs):
+        command.add_argument("--rounds", type=int, help="repetitions for a median (5; depth and quick: 2)")
+    codecs.add_argument("--only", type=_names, default=[], help="pairs or runs, with commas: fp32-10,bf16 ...")
+    codecs.add_argument("--codecs", type=_names, default=[], help="with commas: castore,TensorX ...")
+    codecs.add_argument("--chunks", type=int, default=32, help="chunks of 256 Ki elements of each stream (32)")
+    codecs.add_argument("--yardstick", type=Path, help="the sketch of a residual coder to compare with, a .py file")
     return parser
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _groups(text: str) -> list[str]:

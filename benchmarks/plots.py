@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.results import Results, Series
+from benchmarks.curves import plot_curves
+from benchmarks.results import Curve, Results, Series
 
 COLOURS = {
     "castore": "#d1495b",
@@ -18,7 +19,7 @@ COLOURS = {
 
 
 def plot(results: Results, folder: Path) -> list[Path]:
-    """Write lines.png and bars.png into `folder`, as far as there are series for them."""
+    """Write lines.png, bars.png and the plots of curves into `folder`, as far as there is something to plot."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,6 +31,10 @@ def plot(results: Results, folder: Path) -> list[Path]:
                 panels.setdefault(series.panel, []).append(series)
         if panels:
             written.append(_figure(panels, draw, folder / f"{kind}s.png"))
+    curves: dict[str, list[Curve]] = {}
+    for curve in results.curves:
+        curves.setdefault(curve.plot, []).append(curve)
+    written += [plot_curves(ones, folder / f"{name}.png") for name, ones in curves.items()]
     return written
 
 

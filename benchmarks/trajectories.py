@@ -19,7 +19,11 @@ import torch
 from benchmarks.training.model import Shape
 from benchmarks.training.run import Settings, train
 
-KINDS = ("gpt-fp32", "gpt-bf16", "finetune", "lora")
+KINDS = ("gpt-fp32", "gpt-bf16", "finetune", "lora", "gpt-fp32-steps", "gpt-bf16-steps", "gpt-sgd-steps")
+# Where the checkpoints of a -steps kind lie after its first one: pairs 1, 10 and 100 steps apart, several of each.
+OFFSETS = (0, 1, 2, 3, 10, 20, 100, 200)
+# Settings that came after the first trajectories were trained: no part of a key while they have no effect.
+LATER = ("resume", "save_at", "momentum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Trajectory:
 
     kind: str
     files: tuple[Path, ...]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return tuple(int(path.stem.removeprefix("step-")) for path in self.files)
 
     @property
     def raw_bytes(self) -> int:
@@ -50,12 +58,29 @@ def settings_of(kind: str, quick: bool) -> Settings:
     if kind in ("finetune", "lora"):
         rate = 1e-4 if kind == "finetune" else 1e-3
         settings = Settings(kind=kind, checkpoints=6, parent="gpt-fp32", text="asyncio/", learning_rate=rate)
+    elif kind.endswith("-steps"):
+        return _settings_of_steps(kind, quick)
     else:
         settings = Settings(kind=kind, checkpoints=8)
+    return _quick(settings) if quick else settings
+
+
+def _settings_of_steps(kind: str, quick: bool) -> Settings:
+    """AdamW goes on from the last checkpoint of its parent kind; SGD starts from its weights, with no momentum yet."""
+    parent = "gpt-bf16" if kind == "gpt-bf16-steps" else "gpt-fp32"
+    settings = Settings(kind=kind, checkpoints=len(OFFSETS), parent=parent, resume=kind != "gpt-sgd-steps")
+    if not settings.resume:
+        # SGD's rate and decay differ from AdamW's: without an adaptive step, 0.1 would shrink the weights away.
+        settings = dataclasses.replace(settings, momentum=0.9, learning_rate=0.05, weight_decay=1e-4, warmup=10)
     if quick:
-        shape = Shape(layers=2, width=128, heads=2, context=32)
-        settings = dataclasses.replace(settings, shape=shape, every=5, checkpoints=3, warmup=5, horizon=50)
-    return settings
+        settings = _quick(settings, checkpoints=len(OFFSETS))
+    start = max(settings_of(parent, quick).steps_saved) if settings.resume else 50
+    return dataclasses.replace(settings, save_at=tuple(start + offset for offset in OFFSETS))
+
+
+def _quick(settings: Settings, checkpoints: int = 3) -> Settings:
+    shape = Shape(layers=2, width=128, heads=2, context=32)
+    return dataclasses.replace(settings, shape=shape, every=5, checkpoints=checkpoints, warmup=5, horizon=50)
 
 
 def trajectory(kind: str, cache: Path, quick: bool = False) -> Trajectory:
@@ -79,7 +104,8 @@ def trajectory(kind: str, cache: Path, quick: bool = False) -> Trajectory:
 
 def _facts(settings: Settings) -> dict[str, Any]:
     # The corpus is Python's own library and the arithmetic is torch's: both shape what comes out.
-    return dataclasses.asdict(settings) | {"python": platform.python_version(), "torch": torch.__version__}
+    facts = dataclasses.asdict(settings) | {"python": platform.python_version(), "torch": torch.__version__}
+    return {name: value for name, value in facts.items() if value or name not in LATER}
 
 
 def _key(settings: Settings, quick: bool) -> str:

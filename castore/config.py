@@ -11,7 +11,7 @@ from castore import _fs, limits
 from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreError
 
 FORMAT_VERSION = 1
-FEATURES: frozenset[str] = frozenset()  # required features that this version understands
+FEATURES = frozenset({"packs-2"})  # required features: all that this version understands, and what it writes needs
 NAME = "castore.toml"
 
 
@@ -19,16 +19,20 @@ NAME = "castore.toml"
 class Config:
     """A store's settings.
 
-    hash: names chunks and objects, fixed for ever. chunk_elements: elements of a chunk. max_depth: deltas between a
-    record and a standalone one, at most; max_depth_half: the same for floats of 2 bytes. max_span: generations that
-    deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps what only a reflog leads to.
+    features: what a program must know to use the store. hash: names chunks and objects, fixed for ever.
+    chunk_elements: elements of a chunk. max_depth: deltas between a record and a standalone one, at most;
+    max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
+    max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
+    what only a reflog leads to.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
+    features: frozenset[str] = FEATURES
     hash: str = "xxh3-128"
     chunk_elements: int = 256 << 10
     max_depth: int = 1
-    max_depth_half: int = 8
+    max_depth_half: int = 1
+    max_depth_predicted: int = 2
     max_span: int = 12
     reflog_expire_days: int = 30
 
@@ -49,13 +53,14 @@ def write(config: Config, root: Path) -> None:
         tomli_w.dumps(
             {
                 "format_version": FORMAT_VERSION,
-                "required_features": sorted(FEATURES),
+                "required_features": sorted(config.features),
                 "uuid": config.uuid,
                 "hash": config.hash,
                 "chunk_elements": config.chunk_elements,
                 "delta": {
                     "max_depth": config.max_depth,
                     "max_depth_half": config.max_depth_half,
+                    "max_depth_predicted": config.max_depth_predicted,
                     "max_span": config.max_span,
                 },
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
@@ -64,8 +69,24 @@ def write(config: Config, root: Path) -> None:
     )
 
 
+def require(root: Path) -> None:
+    """Let castore.toml say what this version writes, before it does: older ones then refuse the store by name.
+
+    Call with the store's lock held. Everything else in the file stays, but for comments.
+    """
+    import tomli_w
+
+    table = _table(root)
+    table["required_features"] = sorted({*map(str, table.get("required_features", [])), *FEATURES})
+    _fs.replace(root / NAME, tomli_w.dumps(table).encode())
+
+
 def read(root: Path) -> Config:
     """Read castore.toml. Raises StoreNotFoundError, UnsupportedStoreError, CorruptError."""
+    return _checked(_table(root), root / NAME)
+
+
+def _table(root: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -79,12 +100,12 @@ def read(root: Path) -> Config:
     if len(data) > limits.MAX_CONFIG_BYTES:
         raise CorruptError(f"{path} is larger than any configuration; restore it from a copy")
     try:
-        table = tomllib.loads(data.decode("utf-8"))
+        table: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise CorruptError(
             f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy"
         ) from error
-    return _checked(table, path)
+    return table
 
 
 def _checked(table: dict[str, Any], path: Path) -> Config:
@@ -104,17 +125,20 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
     default = Config(uuid="")
     delta, gc = table.get("delta", {}), table.get("gc", {})
     config = Config(
+        features=frozenset(map(str, features)),
         uuid=_setting(table, "uuid", str, path, default.uuid),
         hash=_setting(table, "hash", str, path, default.hash),
         chunk_elements=_setting(table, "chunk_elements", int, path, default.chunk_elements),
         max_depth=_setting(delta, "max_depth", int, path, default.max_depth),
         max_depth_half=_setting(delta, "max_depth_half", int, path, default.max_depth_half),
+        max_depth_predicted=_setting(delta, "max_depth_predicted", int, path, default.max_depth_predicted),
         max_span=_setting(delta, "max_span", int, path, default.max_span),
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)
     _bounded("delta.max_depth_half", config.max_depth_half, 0, limits.MAX_DEPTH - 1, path)
+    _bounded("delta.max_depth_predicted", config.max_depth_predicted, 0, limits.MAX_DEPTH - 1, path)
     _bounded("delta.max_span", config.max_span, 1, limits.MAX_SPAN, path)
     _bounded("gc.reflog_expire_days", config.reflog_expire_days, 0, 36500, path)
     return config

@@ -37,8 +37,17 @@ class Repository:
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
         self.refs = Refs(path, 2 * self.hash.size, self.lock)
-        deltas = DeltaLimits(self.config.max_depth, self.config.max_depth_half, self.config.max_span)
+        deltas = DeltaLimits(
+            self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
+        )
         self.chunks = ChunkStore(path, self.hash, deltas, self.lock, self.progress)
+
+    def require_features(self) -> None:
+        """Before anything is written: the store names what a program must know to read what this one writes."""
+        if config.FEATURES - self.config.features:
+            with self.lock.held():
+                config.require(self.path)
+            self.config = config.read(self.path)
 
     def commit(self, commit_id: str) -> Commit:
         """The commit of a full id in hex. Raises MissingError, CorruptError."""

@@ -6,4 +6,8 @@
 from __future__ import annotations
 
 # Groups by the name that --only takes, in the order in which they run; the module of each has the same name.
-GROUPS = ("stored", "commit", "load", "deltas", "one_tensor", "memory", "small", "growth", "log")
+GROUPS = ("stored", "commit", "load", "depth", "one_tensor", "memory", "small", "growth", "log")
+
+ROUNDS, QUICK_ROUNDS = 5, 2
+# A round of these is a whole trajectory committed anew for each setting.
+FEWER_ROUNDS = {"depth": 2}

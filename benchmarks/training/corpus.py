@@ -42,3 +42,6 @@ class Batches:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self._generator.set_state(state["generator"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,13 @@ class MasterWeightsAdamW(torch.optim.AdamW):
         self._weights = list(weights)
         self.masters = [torch.nn.Parameter(weight.detach().clone()) for weight in self._weights]
         super().__init__(self.masters, **options)
+        self._round()
+
+    @torch.no_grad()
+    def load_masters(self, masters: Sequence[torch.Tensor]) -> None:
+        """Take the values of `masters`, in the order of the weights."""
+        for own, saved in zip(self.masters, masters, strict=True):
+            own.copy_(saved)
         self._round()
 
     @torch.no_grad()

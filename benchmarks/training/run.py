@@ -25,6 +25,9 @@ class Settings:
     batch: windows per step. every: steps between checkpoints, the first of them at step `every`.
     warmup, horizon: steps of linear warm-up, and of the cosine decay that the run is the beginning of.
     parent: the kind whose last checkpoint the run starts from. text: path prefix of the library files it learns.
+    resume: go on with the parent's optimizer, schedule, batches and step count, not with its weights alone.
+    save_at: the steps to write checkpoints at, in place of `every` and `checkpoints`.
+    momentum: of SGD, which takes AdamW's place where it is not zero.
     """
 
     kind: str
@@ -40,36 +43,63 @@ class Settings:
     parent: str | None = None
     text: str = ""
     seed: int = 1234
+    resume: bool = False
+    save_at: tuple[int, ...] = ()
+    momentum: float = 0.0
+
+    @property
+    def steps_saved(self) -> tuple[int, ...]:
+        return self.save_at or tuple(self.every * i for i in range(1, self.checkpoints + 1))
+
+    @property
+    def master_weights(self) -> bool:
+        return self.kind.startswith("gpt-bf16")
 
 
 def train(settings: Settings, folder: Path, parent: Path | None) -> None:
     """Train and write step-NNNNN.pt files into `folder`. parent: a checkpoint of the parent kind."""
     torch.manual_seed(settings.seed)
     random.seed(settings.seed)
-    model = _model(settings, parent)
+    start = torch.load(parent, weights_only=True) if parent is not None else None
+    model = _model(settings, start)
     optimizer = _optimizer(settings, model)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     batches = Batches(library_text(settings.text), settings.batch, settings.shape.context, settings.seed)
-    steps = settings.every * settings.checkpoints
+    first = 0
+    if settings.resume and start is not None:
+        _resume(start, optimizer, scheduler, batches)
+        first = start["step"]
+    last = max(settings.steps_saved)
     started = time.perf_counter()
-    for step in range(1, steps + 1):
-        optimizer.zero_grad()
-        loss = model.loss(*batches.next())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(_trainable(model), 1.0)
-        optimizer.step()
-        scheduler.step()
-        if step % 10 == 0 or step == steps:
-            _report(settings.kind, step, steps, loss.item(), time.perf_counter() - started)
-        if step % settings.every == 0:
+    for step in range(first, last + 1):
+        if step > first:
+            loss = _step(model, optimizer, scheduler, batches)
+            if step % 10 == 0 or step == last:
+                _report(settings.kind, step - first, last - first, loss, time.perf_counter() - started)
+        if step in settings.steps_saved:
             state = _state(settings, model, optimizer, scheduler, batches, step)
             torch.save(state, folder / f"step-{step:05d}.pt")
 
 
-def _model(settings: Settings, parent: Path | None) -> Transformer:
+def _step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LambdaLR,
+    batches: Batches,
+) -> float:
+    optimizer.zero_grad()
+    loss = model.loss(*batches.next())
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(_trainable(model), 1.0)
+    optimizer.step()
+    scheduler.step()
+    return loss.item()
+
+
+def _model(settings: Settings, start: dict[str, Any] | None) -> Transformer:
     model = Transformer(settings.shape)
-    if parent is not None:
-        model.load_state_dict(torch.load(parent, weights_only=True)["model"])
+    if start is not None:
+        model.load_state_dict(start["model"])
     if settings.kind == "finetune":
         freeze_all_but_last(model)
     elif settings.kind == "lora":
@@ -81,9 +111,29 @@ def _trainable(model: Transformer) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _optimizer(settings: Settings, model: Transformer) -> torch.optim.AdamW:
-    kind = MasterWeightsAdamW if settings.kind == "gpt-bf16" else torch.optim.AdamW
-    return kind(_trainable(model), lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=settings.weight_decay)
+def _optimizer(settings: Settings, model: Transformer) -> torch.optim.Optimizer:
+    weights, rate, decay = _trainable(model), settings.learning_rate, settings.weight_decay
+    if settings.momentum:
+        return torch.optim.SGD(weights, lr=rate, momentum=settings.momentum, weight_decay=decay)
+    kind = MasterWeightsAdamW if settings.master_weights else torch.optim.AdamW
+    return kind(weights, lr=rate, betas=(0.9, 0.999), weight_decay=decay)
+
+
+def _resume(
+    start: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LambdaLR,
+    batches: Batches,
+) -> None:
+    """Go on exactly where the run that wrote `start` was."""
+    optimizer.load_state_dict(start["optimizer"])
+    if isinstance(optimizer, MasterWeightsAdamW):
+        optimizer.load_masters(list(start["masters"].values()))
+    # The schedule itself is code, and is not in the checkpoint.
+    scheduler.load_state_dict(start["scheduler"] | {"lr_lambdas": [None]})
+    batches.load_state_dict(start["rng"]["batches"])
+    torch.set_rng_state(start["rng"]["torch"])
+    random.setstate(start["rng"]["python"])
 
 
 def _rate(step: int, settings: Settings) -> float:
@@ -96,7 +146,7 @@ def _rate(step: int, settings: Settings) -> float:
 def _state(
     settings: Settings,
     model: Transformer,
-    optimizer: torch.optim.AdamW,
+    optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LambdaLR,
     batches: Batches,
     step: int,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from castore import codecs, dtypes, limits
-from castore.chunks import pack
+from castore import limits
 from castore.chunks.access import IndexAccess
-from castore.chunks.hashing import Hash, checksum
+from castore.chunks.batch import Batch, Buffers
+from castore.chunks.closure import closure, depths
+from castore.chunks.hashing import Hash
 from castore.chunks.index import Place
 from castore.chunks.reader import PackFiles
 from castore.errors import CorruptError, MissingError
 
 _COALESCE_GAP_BYTES = 32 << 10  # records this close in a pack are read in one go
 _RUN_BYTES = 2 * limits.MIB
+_WINDOW_BYTES = 8 * limits.MIB  # of payloads read ahead
 
 
 @dataclass(slots=True)
@@ -47,19 +49,9 @@ class Decoder:
             raise MissingError(f"record {record_id.hex()} is in no pack; run `castore fsck` to see what it affects")
         return places
 
-    def chains(self, places: Sequence[Place]) -> list[list[Place]]:
-        """For each place the records that decode it, from the standalone one to itself, level by level."""
-        chains = [[place] for place in places]
-        open_chains = [chain for chain in chains if chain[0].base]
-        depth = 0
-        while open_chains:
-            depth += 1
-            if depth > limits.MAX_DEPTH:
-                raise CorruptError("a chunk's deltas form a circle or a chain beyond all bounds; run `castore fsck`")
-            for chain, base in zip(open_chains, self.places([c[0].base for c in open_chains]), strict=True):
-                chain.insert(0, base)
-            open_chains = [chain for chain in open_chains if chain[0].base]
-        return chains
+    def closure(self, records: Mapping[bytes, Place]) -> dict[bytes, Place]:
+        """Records and all that they need to be decoded. Raises MissingError, CorruptError."""
+        return closure(records, self.places)
 
     def decode(self, wanted: Sequence[Wanted]) -> None:
         """Fill every `out`. Raises CorruptError naming the record when bytes, checksum, payload or id are wrong."""
@@ -77,29 +69,48 @@ class Decoder:
                 ) from None
 
     def _decode(self, wanted: Sequence[Wanted]) -> None:
-        chains = self.chains([item.place for item in wanted])
-        payloads = self._payloads({(p.pack, p.offset): p for chain in chains for p in chain})
-        for item, chain in zip(wanted, chains, strict=True):
-            if any(place.raw_length != len(item.out) for place in chain):
-                raise CorruptError(f"chunk {item.id.hex()} and its base differ in length; run `castore fsck`")
-            for place in chain:
-                decode_payload(place, payloads[place.pack, place.offset], item.out, bool(place.base), item.id)
-            if self._hash.digest(item.out) != item.id:
-                where = f"chunk {item.id.hex()} of pack {chain[-1].pack.hex()}"
-                raise CorruptError(f"{where} is damaged: it decodes to other bytes")
+        outs: dict[bytes, memoryview] = {}
+        again = []  # a chunk that several places want is decoded for the first of them
+        for item in wanted:
+            first = outs.setdefault(item.id, item.out)
+            if len(item.out) != item.place.raw_length or len(item.out) != len(first):
+                raise CorruptError(f"chunk {item.id.hex()} is not as long as what it is a part of")
+            if first is not item.out:
+                again.append(item)
+        needed = self.closure({item.id: item.place for item in wanted})
+        order = list(depths(needed))
+        batch = Batch(outs, needed, order, self._buffers())
+        for window in _windows(order, needed):
+            payloads = self._payloads({one: needed[one] for one in window})
+            for record_id in window:
+                try:
+                    batch.decode(record_id, payloads[record_id])
+                except CorruptError as error:
+                    raise batch.named(record_id, error) from None
+                out = outs.get(record_id)
+                if out is not None and self._hash.digest(out) != record_id:
+                    where = f"chunk {record_id.hex()} of pack {needed[record_id].pack.hex()}"
+                    raise CorruptError(f"{where} is damaged: it decodes to other bytes")
+        for item in again:
+            item.out[:] = outs[item.id]
 
-    def _payloads(self, places: dict[tuple[bytes, int], Place]) -> dict[tuple[bytes, int], memoryview]:
+    def _buffers(self) -> Buffers:
+        found: Buffers | None = getattr(self._local, "buffers", None)
+        if found is None:
+            found = self._local.buffers = Buffers()
+        return found
+
+    def _payloads(self, places: Mapping[bytes, Place]) -> dict[bytes, memoryview]:
         """Read payloads, close ones together, into this thread's scratch memory."""
-        runs = _runs([places[key] for key in sorted(places)])
-        scratch = self.scratch("payload", sum(run[-1].offset + run[-1].length - run[0].offset for run in runs))
+        runs = _runs(sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset)))
+        scratch = self.scratch("payload", sum(run.end - run.start for run in runs))
         found = {}
         for run in runs:
-            start = run[0].offset
-            length = run[-1].offset + run[-1].length - start
-            part, scratch = scratch[:length], scratch[length:]
-            self._files.read_into(run[0].pack, start, part)
-            for place in run:
-                found[place.pack, place.offset] = part[place.offset - start : place.offset - start + place.length]
+            part, scratch = scratch[: run.end - run.start], scratch[run.end - run.start :]
+            self._files.read_into(run.pack, run.start, part)
+            for record_id, place in run.records:
+                at = place.offset - run.start
+                found[record_id] = part[at : at + place.length]
         return found
 
     def scratch(self, name: str, size: int) -> memoryview:
@@ -111,27 +122,43 @@ class Decoder:
         return memoryview(buffer)[:size]
 
 
-def _runs(places: list[Place]) -> list[list[Place]]:
+@dataclass(slots=True)
+class _Run:
+    """Records that lie close together in a pack: one read."""
+
+    pack: bytes
+    start: int
+    end: int
+    records: list[tuple[bytes, Place]]
+
+
+def _runs(records: Iterable[tuple[bytes, Place]]) -> list[_Run]:
     """Cut records, sorted by pack and offset, into runs that are worth one read each."""
-    runs: list[list[Place]] = []
-    for place in places:
-        if runs and runs[-1][0].pack == place.pack:
+    runs: list[_Run] = []
+    for item in records:
+        place = item[1]
+        end = place.offset + place.length
+        if runs:
             run = runs[-1]
-            gap = place.offset - (run[-1].offset + run[-1].length)
-            if gap <= _COALESCE_GAP_BYTES and place.offset + place.length - run[0].offset <= _RUN_BYTES:
-                run.append(place)
+            near = place.offset - run.end <= _COALESCE_GAP_BYTES and end - run.start <= _RUN_BYTES
+            if near and run.pack == place.pack:
+                run.end = max(run.end, end)
+                run.records.append(item)
                 continue
-        runs.append([place])
+        runs.append(_Run(place.pack, place.offset, end, [item]))
     return runs
 
 
-def decode_payload(
-    place: Place | pack.Entry, payload: memoryview, out: memoryview, is_delta: bool, record_id: bytes
-) -> None:
-    """Check a payload and decode it into `out`, which holds the base's bytes if it is a delta."""
-    if checksum(payload) != place.checksum:
-        raise CorruptError(f"record of chunk {record_id.hex()} is damaged: the checksum of its payload is wrong")
-    codec = codecs.by_id(place.codec)
-    if codec.is_delta != is_delta:
-        raise CorruptError(f"record of chunk {record_id.hex()} is damaged: codec {codec.name} does not fit its base")
-    codec.decode(payload, dtypes.by_code(place.dtype), out)
+def _windows(order: list[bytes], needed: Mapping[bytes, Place]) -> Iterator[list[bytes]]:
+    """Cut the records to be decoded where their payloads would take too much memory at once."""
+    window: list[bytes] = []
+    size = 0
+    for record_id in order:
+        length = needed[record_id].length
+        if window and size + length > _WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+        window.append(record_id)
+        size += length
+    if window:
+        yield window

@@ -55,6 +55,7 @@ class Environment:
         self.records = self.env.open_db(b"records", create=create)
         self.packs = self.env.open_db(b"packs", create=create)
         self.meta = self.env.open_db(b"meta", create=create)
+        self.sketches = self.env.open_db(b"sketches", create=create)
 
     @contextlib.contextmanager
     def transaction(self, write: bool = False) -> Iterator[lmdb.Transaction]:

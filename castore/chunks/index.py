@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import lmdb
 
+from castore import limits
 from castore.chunks import environment
 from castore.chunks.environment import Environment, IndexDamagedError, lmdb_errors
 from castore.chunks.pack import Entry
 
 _PLACE = struct.Struct("<QIIQBBBB")
 _EPOCH = b"gc-epoch"
+NO_SKETCHES: Mapping[bytes, bytes | None] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +33,19 @@ class Place:
     kind: int
     codec: int
     dtype: int
-    base: bytes
+    bases: tuple[bytes, ...]
     generation: int = 0
 
     @classmethod
     def of(cls, pack_id: bytes, e: Entry) -> Place:
         return cls(
-            pack_id, e.offset, e.length, e.raw_length, e.checksum, e.kind, e.codec, e.dtype, e.base, e.generation
+            pack_id, e.offset, e.length, e.raw_length, e.checksum, e.kind, e.codec, e.dtype, e.bases, e.generation
         )
 
     def entry(self, record_id: bytes) -> Entry:
         return Entry(
             record_id,
-            self.base,
+            self.bases,
             self.offset,
             self.length,
             self.raw_length,
@@ -96,17 +99,19 @@ class Index:
             return None
         value = bytes(found)
         size, head = self._hash_size, _PLACE.size
-        if len(value) != head + size and len(value) != head + 2 * size:
+        links = len(value) - head - size
+        if links % size or not 0 <= links <= limits.MAX_BASES * size:
             raise IndexDamagedError("the index holds an entry of the wrong size")
         offset, length, raw_length, checksum, kind, codec, dtype, generation = _PLACE.unpack_from(value)
-        pack_id, base = value[head : head + size], value[head + size :]
-        return Place(pack_id, offset, length, raw_length, checksum, kind, codec, dtype, base, generation)
+        pack_id = value[head : head + size]
+        bases = tuple([value[at : at + size] for at in range(head + size, len(value), size)]) if links else ()
+        return Place(pack_id, offset, length, raw_length, checksum, kind, codec, dtype, bases, generation)
 
     @staticmethod
     def _value(place: Place) -> bytes:
         p = place
         head = _PLACE.pack(p.offset, p.length, p.raw_length, p.checksum, p.kind, p.codec, p.dtype, p.generation)
-        return head + p.pack + p.base
+        return b"".join((head, p.pack, *p.bases))
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, Place]]:
         """All records whose id starts with `prefix`, in the order of their ids; read in short transactions."""
@@ -146,6 +151,18 @@ class Index:
         with lmdb_errors(), opened.transaction() as txn:
             return int.from_bytes(txn.get(_EPOCH, db=opened.meta, default=b""), "little")
 
+    def sketches(self, prefix: bytes, most: int, most_bytes: int) -> dict[bytes, bytes]:
+        """Sketches whose key starts with `prefix`, by key: the first `most`, or as many as take `most_bytes`."""
+        opened = self._acquire()
+        found: dict[bytes, bytes] = {}
+        with lmdb_errors(), opened.transaction() as txn, txn.cursor(db=opened.sketches) as cursor:
+            there = cursor.set_range(prefix)
+            while there and len(found) < most and most_bytes > 0 and cursor.key()[: len(prefix)] == prefix:
+                value = found[bytes(cursor.key())] = bytes(cursor.value())
+                most_bytes -= len(value)
+                there = cursor.next()
+        return found
+
     def update(
         self,
         packs: Iterable[tuple[bytes, int]] = (),
@@ -153,8 +170,13 @@ class Index:
         gone_packs: Iterable[bytes] = (),
         gone_records: Sequence[bytes] = (),
         swept: bool = False,
+        sketches: Mapping[bytes, bytes | None] = NO_SKETCHES,
     ) -> None:
-        """One atomic change: packs (id, size) and records that came, then what went. `swept` begins another epoch."""
+        """One atomic change: packs (id, size) and records that came, then what went. `swept` begins another epoch.
+
+        sketches: hints for choosing bases, by key; each starts with the id of the record that it stands on, or is a
+        mark, which is empty. None: it went.
+        """
         opened = self._acquire()
         packs, gone_packs = list(packs), list(gone_packs)
         while True:
@@ -168,11 +190,29 @@ class Index:
                         txn.delete(record_id, db=opened.records)
                     for pack_id in gone_packs:
                         txn.delete(pack_id, db=opened.packs)
+                    for key, sketch in sketches.items():
+                        if sketch is None:
+                            txn.delete(key, db=opened.sketches)
+                        else:
+                            txn.put(key, sketch, db=opened.sketches)
                     if swept:
                         txn.put(_EPOCH, os.urandom(8), db=opened.meta)
+                        self._sweep_sketches(opened, txn)
                 return
             except lmdb.MapFullError:
                 opened.grow()
+
+    def _sweep_sketches(self, opened: Environment, txn: lmdb.Transaction) -> None:
+        """Forget sketches whose record is gone, and then the marks: there may be others of the same tensors to make."""
+        gone, marks = [], []
+        with txn.cursor(db=opened.sketches) as cursor:
+            for key, value in cursor:
+                if not value:
+                    marks.append(key)
+                elif txn.get(value[: self._hash_size], db=opened.records) is None:
+                    gone.append(key)
+        for key in gone + (marks if gone else []):
+            txn.delete(key, db=opened.sketches)
 
     def sync(self) -> None:
         """Put the index on stable storage; only where no boot id tells that the machine went down."""

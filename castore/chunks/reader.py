@@ -35,7 +35,8 @@ class PackFiles:
 
     def __init__(self, packs: Path, hash_: Hash) -> None:
         self.directory = packs
-        self.format = pack.Format(hash_.size)
+        self.formats = pack.formats(hash_.size)
+        self.format = self.formats[0]
         self._hash = hash_
         self._lock = threading.Lock()
         self._open: collections.OrderedDict[bytes, _OpenFile] = collections.OrderedDict()
@@ -86,18 +87,21 @@ class PackFiles:
         """The size of a pack's file in bytes. Raises FileNotFoundError."""
         return os.fstat(self._file(pack_id).fd).st_size
 
+    def format_of(self, pack_id: bytes) -> pack.Format:
+        """The format of a pack, by its header. Raises CorruptError, FileNotFoundError."""
+        return pack.format_of(self.read(pack_id, 0, pack.HEADER_BYTES), self.formats)
+
     def footer(self, pack_id: bytes) -> list[pack.Entry]:
         """A pack's entries, checked against the footer's hash and its name. Raises CorruptError, FileNotFoundError."""
         size = self.size(pack_id)
-        fmt = self.format
-        if size < pack.HEADER_BYTES + fmt.trailer_bytes:
+        if size < pack.HEADER_BYTES + self.format.trailer_bytes:
             raise CorruptError("the pack is truncated: it is too short for a header and a trailer")
-        fmt.parse_header(self.read(pack_id, 0, pack.HEADER_BYTES))
+        fmt = self.format_of(pack_id)
         trailer = fmt.parse_trailer(self.read(pack_id, size - fmt.trailer_bytes, fmt.trailer_bytes), size)
-        data = self.read(pack_id, trailer.footer_offset, trailer.count * fmt.entry_bytes)
+        data = self.read(pack_id, trailer.footer_offset, size - fmt.trailer_bytes - trailer.footer_offset)
         if self._hash.digest(data) != trailer.footer_hash or trailer.footer_hash != pack_id:
             raise CorruptError("the pack's footer is damaged: its hash is wrong")
-        return fmt.parse_footer(data, trailer.footer_offset)
+        return fmt.parse_footer(data, trailer.count, trailer.footer_offset)
 
     def ids(self) -> Iterator[bytes]:
         """The ids of all packs on disk, by their names, in order."""

@@ -1,7 +1,7 @@
 """Making the index from the packs: after a reboot, when it is missing, damaged, or lacks a pack that lies there.
 
 A pack may hold dead records whose bases gc took away, and one id may lie in several packs, so not every record that a
-footer lists may enter the index: a record is taken when it stands alone or its base was taken. That way the links
+footer lists may enter the index: a record is taken when it stands alone or all its bases were taken. That way the links
 between records can never form a circle, whatever copies lie around.
 """
 
@@ -19,11 +19,11 @@ from castore.progress import Progress
 def add_packs(index: Index, files: PackFiles, pack_ids: Iterable[bytes], progress: Progress) -> list[str]:
     """Enter packs that the index does not know; returns a line for each that could not be read.
 
-    Call with the store's lock held. Memory is bounded by the records of the deltas whose base has not been met yet.
+    Call with the store's lock held. Memory is bounded by the deltas that wait for a base which has not been met yet.
     """
     ids = list(pack_ids)
     damaged: list[str] = []
-    waiting: dict[bytes, list[tuple[bytes, Place]]] = {}
+    waiting: dict[bytes, list[tuple[bytes, Place]]] = {}  # base -> the records that lack it, and maybe others
     progress.start("Rebuilding the index", len(ids), "packs")
     for pack_id in ids:
         try:
@@ -43,22 +43,27 @@ def _take(
     index: Index, pack_id: bytes, size: int, entries: list[pack.Entry], waiting: dict[bytes, list[tuple[bytes, Place]]]
 ) -> None:
     """Enter the records of one pack, and those of earlier packs that were waiting for one of them."""
-    known = {entry.id for entry, place in zip(entries, index.get_many([e.id for e in entries]), strict=True) if place}
-    bases = {entry.base for entry in entries if entry.base}
-    present = {base for base, place in zip(bases, index.get_many(list(bases)), strict=True) if place}
+    named = sorted({one for entry in entries for one in (entry.id, *entry.bases)})
+    in_index = {one: place is not None for one, place in zip(named, index.get_many(named), strict=True)}
     taken: dict[bytes, Place] = {}
-    ready = []
-    for entry in entries:
-        place = Place.of(pack_id, entry)
-        if not entry.base or entry.base in present:
-            ready.append((entry.id, place))
-        else:
-            waiting.setdefault(entry.base, []).append((entry.id, place))
+
+    def is_there(record_id: bytes) -> bool:
+        if record_id in taken:
+            return True
+        found = in_index.get(record_id)
+        if found is None:  # named by a record that waited since an earlier pack
+            found = in_index[record_id] = index.get(record_id) is not None
+        return found
+
+    ready = [(entry.id, Place.of(pack_id, entry)) for entry in entries]
     while ready:
         record_id, place = ready.pop()
-        if record_id in known or record_id in taken:
+        if is_there(record_id):
+            continue  # a second place could close a circle
+        missing = next((base for base in place.bases if not is_there(base)), None)
+        if missing is not None:
+            waiting.setdefault(missing, []).append((record_id, place))
             continue
         taken[record_id] = place
-        # What waited in an earlier pack may have been found elsewhere since; a second place could close a circle.
-        ready.extend((one, at) for one, at in waiting.pop(record_id, ()) if index.get(one) is None)
+        ready.extend(waiting.pop(record_id, ()))
     index.update(packs=[(pack_id, size)], records=sorted(taken.items()))

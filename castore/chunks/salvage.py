@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -32,13 +33,13 @@ def good_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entry,
 def intact_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entry, bytes]]:
     """Every record whose entry makes sense and whose payload has its checksum, in the order of the file.
 
-    After damage the next record is found by its magic; one that is found so inside another's payload does not survive
-    its own checksum. Raises FileNotFoundError.
+    Each is read in the format that its magic names, since the pack's own header may be damaged. After damage the next
+    record is found by its magic; one that is found so inside another's payload does not survive its own checksum.
+    Raises FileNotFoundError.
     """
-    fmt = files.format
     size = files.size(pack_id)
     at = pack.HEADER_BYTES
-    while at + fmt.record_header_bytes <= size:
+    while at < size:
         found = _record(files, pack_id, at, size)
         if found is not None:
             yield found
@@ -51,15 +52,16 @@ def intact_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entr
 
 
 def _record(files: PackFiles, pack_id: bytes, at: int, size: int) -> tuple[pack.Entry, bytes] | None:
-    fmt = files.format
-    head = files.read(pack_id, at, fmt.record_header_bytes)
-    if not head.startswith(pack.RECORD_MAGIC):
+    most = pack.RECORD_MAGIC_BYTES + max(fmt.most_entry_bytes for fmt in files.formats)
+    head = files.read(pack_id, at, min(most, size - at))
+    fmt = next((one for one in files.formats if head.startswith(one.record_magic)), None)
+    if fmt is None:
         return None
     try:
-        entry = fmt.parse_entry(head[len(pack.RECORD_MAGIC) :], size)
+        entry, end = fmt.parse_entry(head, pack.RECORD_MAGIC_BYTES, size)
     except CorruptError:
         return None
-    entry = replace(entry, offset=at + fmt.record_header_bytes)
+    entry = replace(entry, offset=at + end)
     if entry.offset + entry.length > size:
         return None
     payload = files.read(pack_id, entry.offset, entry.length)
@@ -67,11 +69,12 @@ def _record(files: PackFiles, pack_id: bytes, at: int, size: int) -> tuple[pack.
 
 
 def _next_magic(files: PackFiles, pack_id: bytes, at: int, size: int) -> int | None:
-    overlap = len(pack.RECORD_MAGIC) - 1
+    magic = re.compile(b"|".join(re.escape(fmt.record_magic) for fmt in files.formats))
+    overlap = pack.RECORD_MAGIC_BYTES - 1
     while at < size:
         window = files.read(pack_id, at, min(_WINDOW_BYTES + overlap, size - at))
-        found = window.find(pack.RECORD_MAGIC)
-        if found >= 0:
-            return at + found
+        found = magic.search(window)
+        if found is not None:
+            return at + found.start()
         at += _WINDOW_BYTES
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,24 +11,30 @@ from types import TracebackType
 from castore import _fs, codecs, dtypes, limits
 from castore.chunks import pack
 from castore.chunks.access import IndexAccess
-from castore.chunks.bases import Base, DeltaLimits, base_of, generation_of
+from castore.chunks.bases import Base, DeltaLimits, base_of, rest_of
 from castore.chunks.decode import Decoder, Wanted
+from castore.chunks.foresight import Foreseen, Foresight, Outlook
 from castore.chunks.hashing import Hash, checksum
-from castore.chunks.index import Index, Place
+from castore.chunks.index import NO_SKETCHES, Index, Place
 from castore.chunks.writer import PackSet, pack_path
 from castore.codecs.base import Buffer
-from castore.codecs.choice import Encoded, choose
+from castore.codecs.choice import Encoded, choose, choose_predicted
 from castore.dtypes import DType
 from castore.errors import CastoreError, CorruptError, StateError
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A chunk to store. base: the id of the chunk that may serve as its base, b"" for none."""
+    """A chunk to store. base: the id of the chunk that may serve as its base, b"" for none.
+
+    foreign: the base is a chunk of another tensor, not of an earlier version of this one, and may be gone by now.
+    """
 
     raw: memoryview
     dtype: DType
     base: bytes = b""
+    foreseen: Foreseen | None = None
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ class WriteSession:
         self._written_packs = PackSet(root / "incoming", hash_)
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
         self._reused: set[bytes] = set()
-        self._bases: dict[bytes, bytes] = {}  # of the deltas that this session wrote
+        self._bases: dict[bytes, tuple[bytes, ...]] = {}  # of the deltas that this session wrote
+        self._foresight = Foresight(decoder, deltas)
         self._published = False
         self.damaged_bases = 0
         self.added_bytes = 0
@@ -81,7 +88,7 @@ class WriteSession:
         stored: list[Stored | None] = [None] * len(puts)
         unknown = []
         for number, (put, chunk_id) in enumerate(zip(puts, ids, strict=True)):
-            if chunk_id == put.base or chunk_id in self._reused:
+            if (chunk_id == put.base and not put.foreign) or chunk_id in self._reused:
                 self._reused.add(chunk_id)
                 stored[number] = Stored(chunk_id, 0, False)
             else:
@@ -89,10 +96,11 @@ class WriteSession:
         if unknown:
             places = self._access.use(lambda index: index.get_many([ids[n] for n in unknown]))
             for number, place in zip(unknown, places, strict=True):
-                stored[number] = self._put(puts[number], ids[number], place)
+                stored[number] = self._put(puts, ids, number, place)
         return [one for one in stored if one is not None]
 
-    def _put(self, put: Put, chunk_id: bytes, place: Place | None) -> Stored:
+    def _put(self, puts: Sequence[Put], ids: Sequence[bytes], number: int, place: Place | None) -> Stored:
+        put, chunk_id = puts[number], ids[number]
         with self._lock:
             earlier = self._written.get(chunk_id)
             if earlier is not None:
@@ -102,16 +110,38 @@ class WriteSession:
                 return Stored(chunk_id, 0, False)
             self._written[chunk_id] = Stored(chunk_id, 0, False)  # claimed: another thread need not encode it too
         parent = self._access.use(lambda index: index.get(put.base)) if put.base else None
+        outlook = self._outlook(puts, ids, number, None if put.foreign else parent)
+        foreseen = choose_predicted(put.raw, put.dtype, outlook.prediction) if outlook is not None else None
+        if outlook is not None and foreseen is not None:
+            self._foresight.learn(chunk_id, outlook.depth)
+            return self._add_chunk(put, chunk_id, outlook.bases, foreseen, outlook.generation)
         base, raw = self._base(put, parent)
         encoded = choose(put.raw, put.dtype, raw)
-        generation = generation_of(base, parent, encoded.is_delta)
-        base_id = base.id if base is not None and encoded.is_delta else b""
-        added = self._append(chunk_id, base_id, pack.CHUNK, put.dtype, len(put.raw), encoded, generation)
-        with self._lock:
-            stored = self._written[chunk_id] = Stored(chunk_id, added, encoded.is_delta)
-            if base_id:
-                self._bases[chunk_id] = base_id
-        return stored
+        if base is not None and encoded.is_delta:
+            self._foresight.learn(chunk_id, base.depth + 1)
+            return self._add_chunk(put, chunk_id, (base.id,), encoded, base.generation)
+        self._foresight.learn(chunk_id, 0)
+        # That a delta to another tensor did not pay says nothing of the next one, to this tensor itself.
+        return self._add_chunk(put, chunk_id, (), encoded, 0 if put.foreign else rest_of(base, parent))
+
+    def _add_chunk(
+        self, put: Put, chunk_id: bytes, bases: tuple[bytes, ...], encoded: Encoded, generation: int
+    ) -> Stored:
+        return self._add(chunk_id, bases, pack.CHUNK, put.dtype, len(put.raw), encoded, generation)
+
+    def _outlook(self, puts: Sequence[Put], ids: Sequence[bytes], number: int, parent: Place | None) -> Outlook | None:
+        """The prediction for a chunk, if there is one within the limits."""
+        put = puts[number]
+        if put.foreseen is None:
+            return None
+        bases: list[tuple[bytes, memoryview | None]] = [
+            (ids[base], puts[base].raw) if isinstance(base, int) else (base, None) for base in put.foreseen.bases
+        ]
+        try:
+            return self._foresight.outlook(put.foreseen, bases, ids[number], parent)
+        except CorruptError:
+            self.damaged_bases += 1
+            return None
 
     def _base(self, put: Put, parent: Place | None) -> tuple[Base, memoryview] | tuple[None, None]:
         """The base for a chunk, with its raw bytes, if there is one of the same length within the limits."""
@@ -119,7 +149,7 @@ class WriteSession:
             return None, None
         raw = self._decoder.scratch("base", len(put.raw))
         try:
-            base = base_of(self._decoder, put.base, parent, put.dtype, self._limits)
+            base = base_of(self._decoder, put.base, parent, put.dtype, self._limits, put.foreign)
             if base is None:
                 return None, None
             self._decoder.decode([Wanted(base.id, base.place, raw)])
@@ -146,27 +176,30 @@ class WriteSession:
         payload = codec.encode(data, dtypes.BYTES, None)
         if len(payload) >= len(data):
             codec, payload = codecs.by_id(codecs.RAW), data
-        encoded = Encoded(codec.id, payload, False)
-        added = self._append(object_id, b"", kind, dtypes.BYTES, len(data), encoded)
-        self._written[object_id] = Stored(object_id, added, False)
+        self._add(object_id, (), kind, dtypes.BYTES, len(data), Encoded(codec.id, payload, False))
         return object_id
 
-    def _append(
+    def _add(
         self,
         record_id: bytes,
-        base: bytes,
+        bases: tuple[bytes, ...],
         kind: int,
         dtype: DType,
         raw_length: int,
         encoded: Encoded,
         generation: int = 0,
-    ) -> int:
+    ) -> Stored:
+        """Write a record, and note on which others it counts."""
         payload: Buffer = encoded.payload
         check = checksum(payload)
         codec = encoded.codec_id
-        entry = pack.Entry(record_id, base, 0, len(payload), raw_length, check, kind, codec, dtype.code, generation)
+        entry = pack.Entry(record_id, bases, 0, len(payload), raw_length, check, kind, codec, dtype.code, generation)
         self._written_packs.append(entry, payload)
-        return len(payload)
+        with self._lock:
+            stored = self._written[record_id] = Stored(record_id, len(payload), encoded.is_delta)
+            if bases:
+                self._bases[record_id] = bases
+        return stored
 
     def swept(self) -> bool:
         """Whether gc took something this session counts on; then put everything again. Call with the lock held.
@@ -180,24 +213,29 @@ class WriteSession:
         if epoch == self._epoch:
             return False
         self._epoch = epoch
-        needed = sorted(self._reused | {base for base in self._bases.values() if base not in self._written})
+        named = {base for bases in self._bases.values() for base in bases}
+        needed = sorted(self._reused | {base for base in named if base not in self._written})
         gone = {record_id for record_id, place in zip(needed, index.get_many(needed), strict=True) if place is None}
         if not gone:
             return False
         self._reused -= gone
         orphans = gone
         while orphans:
-            orphans = {chunk_id for chunk_id, base in self._bases.items() if base in orphans}
+            orphans = {chunk_id for chunk_id, bases in self._bases.items() if not orphans.isdisjoint(bases)}
             for chunk_id in orphans:
                 del self._bases[chunk_id], self._written[chunk_id]
+                self._foresight.forget(chunk_id)
         return True
 
     def seal(self) -> None:
         """Put what was put so far on stable storage, still invisible. No thread may still be putting."""
         self._written_packs.seal()
 
-    def publish(self) -> None:
-        """Move the sealed packs in and enter them in the index. Call with the store's lock held, after `swept()`."""
+    def publish(self, sketches: Mapping[bytes, bytes | None] = NO_SKETCHES) -> None:
+        """Move the sealed packs in and enter them in the index. Call with the store's lock held, after `swept()`.
+
+        sketches: what changes among those of the index, see `Index.update`.
+        """
         access = self._access
         access.refresh()
         packs = self._written_packs.sizes()
@@ -207,7 +245,7 @@ class WriteSession:
             records.update((entry.id, Place.of(sealed.id, entry)) for entry in sealed.entries)
         try:
             self._written_packs.move_in(self._packs)
-            access.use(lambda index: index.update(packs=packs, records=_unknown(index, records)))
+            access.use(lambda index: index.update(packs, _unknown(index, records), sketches=sketches))
         except BaseException:
             self._withdraw()
             raise

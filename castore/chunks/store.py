@@ -122,14 +122,46 @@ class ChunkStore:
         self.access.close()
 
 
+def _groups(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    """What is wanted, each item with those that it is predicted from and that are wanted too, bases first.
+
+    A batch decodes each record once, so that what a group shares is not decoded for each of its members.
+    """
+    items = list(wanted)
+    by_id = {item.id: item for item in items}
+    neighbours: dict[bytes, list[bytes]] = {}
+    for item in items:
+        if len(item.place.bases) > 1:
+            for base in item.place.bases:
+                if base in by_id:
+                    neighbours.setdefault(item.id, []).append(base)
+                    neighbours.setdefault(base, []).append(item.id)
+    done: set[bytes] = set()
+    for item in items:
+        if item.id not in neighbours:
+            yield [item]
+        elif item.id not in done:
+            group, open_ids = [], [item.id]
+            while open_ids:
+                one = open_ids.pop()
+                if one not in done:
+                    done.add(one)
+                    group.append(by_id[one])
+                    open_ids.extend(neighbours[one])
+            yield group
+    again = [item for item in items if item.id in done and by_id[item.id] is not item]
+    yield from ([item] for item in again)  # the same chunk elsewhere
+
+
 def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
     batch: list[Wanted] = []
     size = 0
-    for item in wanted:
-        if batch and (size + len(item.out) > _BATCH_BYTES or len(batch) == _BATCH_CHUNKS):
+    for group in _groups(wanted):
+        length = sum(len(item.out) for item in group)
+        if batch and (size + length > _BATCH_BYTES or len(batch) >= _BATCH_CHUNKS):
             yield batch
             batch, size = [], 0
-        batch.append(item)
-        size += len(item.out)
+        batch += group
+        size += length
     if batch:
         yield batch

@@ -46,7 +46,7 @@ class PackWriter:
 
     def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> pack.Entry:
         """Add a record; its offset is set here. A second record of one id takes the place of the first."""
-        header_bytes = self._format.record_header_bytes
+        header_bytes = self._format.record_header_bytes(len(entry.bases))
         flush = b""
         with self._lock:
             start = self.size

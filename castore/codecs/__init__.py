@@ -12,7 +12,10 @@ from castore.codecs.base import Buffer, Codec
 from castore.errors import CorruptError
 
 __all__ = [
+    "EXPONENTS",
+    "ORDERED_DELTA",
     "PLANES",
+    "PREDICTED",
     "RAW",
     "RESIDUAL",
     "SUB_PLANES",
@@ -25,7 +28,7 @@ __all__ = [
     "name_of",
 ]
 
-RAW, ZSTD, PLANES, XOR_PLANES, SUB_PLANES, RESIDUAL = range(6)
+RAW, ZSTD, PLANES, XOR_PLANES, SUB_PLANES, RESIDUAL, ORDERED_DELTA, EXPONENTS, PREDICTED = range(9)
 
 _MODULES = {  # id in footers, for ever -> module with a `CODEC`
     RAW: "castore.codecs.raw",
@@ -34,6 +37,9 @@ _MODULES = {  # id in footers, for ever -> module with a `CODEC`
     XOR_PLANES: "castore.codecs.xor_planes",
     SUB_PLANES: "castore.codecs.sub_planes",
     RESIDUAL: "castore.codecs.residual",
+    ORDERED_DELTA: "castore.codecs.ordered_delta",
+    EXPONENTS: "castore.codecs.exponents",
+    PREDICTED: "castore.codecs.predicted",
 }
 
 

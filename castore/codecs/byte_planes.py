@@ -63,6 +63,7 @@ class PlaneCodec:
     is_delta: bool
     of_integers: Transform
     of_floats: Transform
+    takes_bases: bool = False
 
     def transform(self, dtype: DType) -> Transform:
         return self.of_floats if dtype.exponent and dtype.word > 1 else self.of_integers

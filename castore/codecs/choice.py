@@ -7,15 +7,31 @@ the entropies of a sample's planes, integers by encoding a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from castore.codecs import PLANES, RAW, RESIDUAL, SUB_PLANES, XOR_PLANES, ZSTD, by_id, zstd_frames
+from castore.codecs import (
+    EXPONENTS,
+    ORDERED_DELTA,
+    PLANES,
+    PREDICTED,
+    RAW,
+    SUB_PLANES,
+    XOR_PLANES,
+    ZSTD,
+    by_id,
+    zstd_frames,
+)
 from castore.codecs.base import Buffer
 from castore.dtypes import BYTES, DType
 
+if TYPE_CHECKING:
+    from castore.codecs.predicted import Prediction
+
 TINY_BYTES = 4096  # below this a footer's entry weighs more than what a better codec saves
-RESIDUAL_BYTES = 128 * 1024  # from here on its tables weigh little
-WARM_BYTES = 4 * 1024 * 1024  # of such chunks that a process offers before it compiles the kernels of `residual`
+TOKENS_BYTES = 16 * 1024  # from here on the tables of `ordered-delta` and `exponents` weigh little
+WARM_BYTES = 4 * 1024 * 1024  # of such chunks that a process offers before it compiles their kernels
 DELTA_WORTHWHILE = 0.95  # of the best standalone size; a delta costs its reader the base
+PREDICTION_WORTHWHILE = 0.25  # of the raw size
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
@@ -29,6 +45,20 @@ class Encoded:
     codec_id: int
     payload: Buffer
     is_delta: bool
+
+
+def choose_predicted(raw: Buffer, dtype: DType, prediction: Prediction) -> Encoded | None:
+    """`raw` as its difference to a prediction; None unless that is next to nothing, which costs its reader several
+    chunks. Where an optimizer's formula holds, it is."""
+    if len(raw) < TOKENS_BYTES or not _is_warm(len(raw)):
+        return None
+    from castore.codecs import predicted
+
+    foreseen = predicted.plan(raw, dtype, prediction)
+    if foreseen is None or foreseen.plan.fraction >= PREDICTION_WORTHWHILE:
+        return None
+    payload = predicted.CODEC.encode_as(raw, dtype, foreseen)
+    return Encoded(PREDICTED, payload, True) if len(payload) < PREDICTION_WORTHWHILE * len(raw) else None
 
 
 def choose(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
@@ -61,14 +91,13 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
 
 
 def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
-    from castore.codecs import residual
-    from castore.codecs.estimate import estimate, estimate_residual
+    if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
+        return _choose_tokens(raw, dtype, base)
+    from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
-    if base is not None and len(raw) >= RESIDUAL_BYTES and residual.supports(dtype) and _is_warm(len(raw)):
-        fractions[RESIDUAL] = estimate_residual(raw, dtype, base)
     standalone = fractions[PLANES]
-    delta = min((RESIDUAL, XOR_PLANES, SUB_PLANES), key=lambda codec: fractions.get(codec, 2.0))
+    delta = min((XOR_PLANES, SUB_PLANES), key=lambda codec: fractions.get(codec, 2.0))
     if fractions.get(delta, 2.0) < DELTA_WORTHWHILE * min(standalone, 1.0):
         encoded = _encoded(delta, raw, dtype, base)
         # The sample may have misled us: a delta that did not keep its promise has to beat the real standalone.
@@ -82,7 +111,23 @@ def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
     return _encoded(PLANES, raw, dtype, None)
 
 
-_offered = 0  # bytes that `residual` could have coded so far; a lost update does no harm
+def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
+    """The coders of tokens: a delta if it pays, else exponents; planes where the bytes below those are not random."""
+    from castore.codecs import exponents, ordered_delta
+    from castore.codecs.estimate import standalone_planes
+
+    planes, has_structure = standalone_planes(raw, dtype)
+    alone = PLANES if has_structure or not exponents.supports(dtype) else EXPONENTS
+    plan = None if base is None else ordered_delta.plan(raw, dtype, base)
+    limit = DELTA_WORTHWHILE * min(planes, 1.0)
+    if plan is not None and base is not None and plan.fraction < limit:
+        payload = ordered_delta.CODEC.encode_as(raw, dtype, base, plan)
+        if len(payload) < limit * len(raw):
+            return Encoded(ORDERED_DELTA, payload, is_delta=True)
+    return _raw(raw) if planes >= STANDALONE_WORTHWHILE else _encoded(alone, raw, dtype, None)
+
+
+_offered = 0  # bytes that the coders of tokens could have coded so far; a lost update does no harm
 
 
 def _is_warm(size: int) -> bool:
@@ -100,7 +145,10 @@ def _choose_by_trial(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
     best = min(sizes, key=lambda codec: sizes[codec])
     limit = min(DELTA_WORTHWHILE * sizes[best], STANDALONE_WORTHWHILE * len(part))
     if part_base is not None:
-        deltas = {codec: len(by_id(codec).encode(part, dtype, part_base)) for codec in (XOR_PLANES, SUB_PLANES)}
+        tried: tuple[int, ...] = (XOR_PLANES, SUB_PLANES)
+        if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
+            tried = (*tried, ORDERED_DELTA)
+        deltas = {codec: len(by_id(codec).encode(part, dtype, part_base)) for codec in tried}
         delta = min(deltas, key=lambda codec: deltas[codec])
         if deltas[delta] < limit:
             return _encoded(delta, raw, dtype, base)

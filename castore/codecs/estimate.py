@@ -1,4 +1,4 @@
-"""What each plane codec would make of a chunk of floats, from the entropies of a sample's planes."""
+"""What the plane codecs would make of a chunk of floats, from the entropies of a sample's planes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numpy as np
 from castore.codecs import PLANES, SUB_PLANES, XOR_PLANES
 from castore.codecs.base import Buffer
 from castore.codecs.byte_planes import as_words
-from castore.codecs.sampling import entropies, strided
+from castore.codecs.sampling import RAW_BITS, entropies, probe, strided
 from castore.dtypes import DType
 from castore.kernels import planes as kernels
-from castore.kernels import residual
 from castore.kernels.reference import Bytes, Transform, Words
+
+_REPEATS = 0.7  # of its size that lz4 makes of a stretch with repeats; floats that differ do not get there
 
 
 def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]:
@@ -30,20 +31,19 @@ def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]
     return {codec: sample.stored_fraction(i * width, (i + 1) * width) for i, (codec, _, _) in enumerate(tried)}
 
 
-def estimate_residual(raw: Buffer, dtype: DType, base: Buffer) -> float:
-    """What fraction of the raw size `residual` would take: raw bits, and the entropy of tokens given their context."""
-    symbols = residual.symbols(_sample(raw, dtype), _sample(base, dtype), 8 * dtype.word - 1 - dtype.exponent)
-    counts = np.bincount(symbols, minlength=residual.CONTEXTS * residual.SYMBOLS)
-    seen = counts[counts > 0]
-    totals = counts.reshape(residual.CONTEXTS, residual.SYMBOLS).sum(axis=1)
-    totals = totals[totals > 0]
-    tokens = np.flatnonzero(counts) % residual.SYMBOLS
-    entropy = (totals * np.log2(totals)).sum() - (seen * np.log2(seen)).sum()
-    # Miller-Madow for the sample, and the tables that go with each context.
-    bits = entropy + (seen.size - totals.size) / (2 * np.log(2)) + (seen * tokens).sum()
-    tables = 2 * totals.size * (int(tokens.max()) + 2) / len(raw)
-    fraction = float(bits) / (8 * dtype.word * symbols.size)
-    return fraction + float(tables)
+def standalone_planes(raw: Buffer, dtype: DType) -> tuple[float, bool]:
+    """(what fraction of the raw size `planes` would take, whether there is structure below the top byte to gain from).
+
+    `raw` is not empty.
+    """
+    words = _sample(raw, dtype)
+    width = dtype.word
+    rows: Bytes = np.empty((width, words.size), np.uint8)
+    kernels.split(Transform.ROTATE if width > 1 else Transform.PLAIN, words, None, rows)
+    sample = entropies(rows)
+    below = sample.bits[: width - 1]
+    has_structure = any(bits <= RAW_BITS for bits in below) or probe(np.frombuffer(raw, np.uint8)) < _REPEATS
+    return sample.stored_fraction(0, width), has_structure
 
 
 def _sample(raw: Buffer, dtype: DType) -> Words:

@@ -11,6 +11,7 @@ class RawCodec:
     id = 0
     name = "raw"
     is_delta = False
+    takes_bases = False
 
     def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
         return raw

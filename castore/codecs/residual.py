@@ -1,4 +1,4 @@
-"""Codec 5: differences to the base as tokens and raw bits, for floats of 2 and 4 bytes.
+"""Codec 5, only read since codec 6: differences to the base as tokens and raw bits, for floats of 2 and 4 bytes.
 
 Both words are mapped to integers in the order of the floats, subtracted with wrap-around, and zigzagged to z. Of
 y = z + 1 the token is floor(log2 y), the bits below the leading one are raw: they are close to uniform. Tokens are
@@ -31,9 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.codecs.assembly import assembled
 from castore.codecs.base import Buffer
-from castore.codecs.byte_planes import as_words
 from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import residual as kernels
@@ -41,7 +39,7 @@ from castore.kernels.residual import CONTEXTS, STATES, TABLE, Coded
 
 _HEADER = struct.Struct("<HBBHI")
 _STATES_BYTES = 2 * STATES
-BLOCK = 256  # words; a multiple of the kernels' LANES
+BLOCK = 256  # words; a multiple of 16, as the kernels need it
 
 
 def supports(dtype: DType) -> bool:
@@ -54,26 +52,10 @@ class ResidualCodec:
     id: int = 5
     name: str = "residual"
     is_delta: bool = True
+    takes_bases: bool = False
 
     def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
-        if base is None or not supports(dtype):
-            raise ValueError(f"codec {self.name}: base missing, or words of {dtype.name}")
-        words, old = as_words(raw, dtype), as_words(base, dtype)
-        blocks = words.size // BLOCK
-        tail = words[blocks * BLOCK :].tobytes()
-        new_blocks, old_blocks = (array[: blocks * BLOCK].reshape(blocks, BLOCK) for array in (words, old))
-        changed = (new_blocks != old_blocks).any(axis=1)
-        bitmap = np.packbits(changed, bitorder="little").tobytes()
-        count = words.size - blocks * BLOCK
-        if not changed.any():
-            return _HEADER.pack(0, 1, count, 0, 0) + bytes(_STATES_BYTES) + bitmap + tail + bytes(kernels.PAD_BYTES)
-        if not changed.all():
-            new_blocks, old_blocks = new_blocks[changed], old_blocks[changed]
-        coded = kernels.encode(new_blocks.reshape(-1), old_blocks.reshape(-1), _mantissa(dtype))
-        mask = sum(1 << int(k) for k in np.flatnonzero(coded.used))
-        tables = coded.frequencies[coded.used].astype("<u2").tobytes()
-        head = _HEADER.pack(coded.top, coded.frequencies.shape[1], count, mask, coded.bits)
-        return assembled((head, coded.states.astype("<u2").tobytes(), tables, bitmap, tail, coded.stream))
+        raise ValueError(f"codec {self.name} is only read: castore no longer writes it")
 
     def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
         if not supports(dtype) or len(out) % dtype.word:
@@ -119,7 +101,8 @@ def _parse(view: memoryview, dtype: DType, count: int) -> tuple[Coded, NDArray[n
         raise CorruptError("residual record's frequencies do not add up")
     frequencies[used] = given
     changed = np.unpackbits(np.frombuffer(view[tables_end:bitmap_end], np.uint8), count=blocks, bitorder="little")
-    coded = Coded(top, frequencies, used, np.ascontiguousarray(states, np.uint16), bits, view[tail_end:])
+    stream = np.frombuffer(view[tail_end:], np.uint8)
+    coded = Coded(top, frequencies, np.ascontiguousarray(states, np.uint16), bits, stream)
     return coded, changed.astype(np.bool_), view[bitmap_end:tail_end]
 
 

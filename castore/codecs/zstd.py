@@ -12,6 +12,7 @@ class ZstdCodec:
     id = 1
     name = "zstd"
     is_delta = False
+    takes_bases = False
 
     def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
         return zstd_frames.compress_general(raw) if len(raw) else b""

@@ -16,6 +16,28 @@ on_compile: Listener | None = None
 
 _lock = threading.Lock()
 
+Lookup = Callable[[str, int], tuple[Any, tuple[Any, ...]]]
+
+
+class Kernels:
+    """Compiled functions by name and word width, made ready when first asked for.
+
+    lookup: (name, width) -> (the dispatcher, the types of its arguments); importing it may load Numba.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._ready: dict[tuple[str, int], Any] = {}
+
+    def __call__(self, name: str, width: int) -> Any:
+        """The kernel `name` for words of `width` bytes; 0 where it has none."""
+        ready = self._ready.get((name, width))
+        if ready is None:
+            ready, signature = self._lookup(name, width)
+            compile_kernel(ready, signature)
+            self._ready[name, width] = ready
+        return ready
+
 
 def compile_kernel(dispatcher: Any, signature: tuple[Any, ...]) -> None:
     """Compile `dispatcher` for `signature`, or load it from the cache, and let it be compiled for nothing else."""

@@ -33,7 +33,7 @@ def split(transform: Transform, words: Words, base: Words | None, planes: Bytes)
 
 def join(transform: Transform, planes: Sequence[Bytes], out: Words) -> None:
     """The inverse of `split`: `out` [n] becomes the words; for XOR and SUB it holds the base's on entry."""
-    one, zero, top = _constants(out)
+    one, _, top = _constants(out)
     words = np.stack(planes, axis=1).reshape(-1).view(out.dtype)
     if transform is Transform.PLAIN:
         out[:] = words
@@ -42,7 +42,7 @@ def join(transform: Transform, planes: Sequence[Bytes], out: Words) -> None:
     elif transform is Transform.XOR:
         out ^= words
     else:
-        out += (words >> one) ^ (zero - (words & one))
+        out += unzigzag(words)
 
 
 def entropies(planes: Bytes) -> NDArray[np.float64]:
@@ -62,7 +62,7 @@ def entropies(planes: Bytes) -> NDArray[np.float64]:
 
 
 def _forward(transform: Transform, words: Words, base: Words | None) -> Words:
-    one, zero, top = _constants(words)
+    one, _, top = _constants(words)
     if transform is Transform.PLAIN:
         return words
     mapped: Words
@@ -73,9 +73,28 @@ def _forward(transform: Transform, words: Words, base: Words | None) -> Words:
     if transform is Transform.XOR:
         mapped = words ^ base
         return mapped
-    difference = words - base
-    mapped = (difference << one) ^ (zero - (difference >> top))
-    return mapped
+    return zigzag(words - base)
+
+
+def zigzag(difference: Words) -> Words:
+    """Small differences of either sign to small words: 0, -1, 1, -2 ... to 0, 1, 2, 3 ..."""
+    one, zero, top = _constants(difference)
+    found: Words = (difference << one) ^ (zero - (difference >> top))
+    return found
+
+
+def unzigzag(words: Words) -> Words:
+    """The inverse of `zigzag`."""
+    one, zero, _ = _constants(words)
+    found: Words = (words >> one) ^ (zero - (words & one))
+    return found
+
+
+def ordered(words: Words) -> Words:
+    """Sign and magnitude to two's complement, in the order of the floats; its own inverse."""
+    one, zero, top = _constants(words)
+    found: Words = words ^ ((zero - (words >> top)) >> one)
+    return found
 
 
 def _constants(words: Words) -> tuple[Any, Any, Any]:

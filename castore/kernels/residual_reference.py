@@ -1,40 +1,31 @@
-"""What the residual coder means, in NumPy and plain Python: slow, and bit for bit the same as the compiled one."""
+"""What the residual coder means, in NumPy and plain Python: slow, and bit for bit the same as the compiled decoder.
+
+It encodes too, which castore no longer does: tests need what stores of old hold.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels.reference import Words
+from castore.kernels import tans_reference as tans
+from castore.kernels.reference import Words, ordered, unzigzag, zigzag
 
-TABLE_BITS, TABLE, CONTEXTS, STATES = 10, 1 << 10, 16, 8
-
-
-def ordered(words: Words) -> Words:
-    """Sign and magnitude to two's complement, in the order of the floats; its own inverse."""
-    bits = 8 * words.itemsize
-    negative = words >> words.dtype.type(bits - 1) == 1
-    return np.where(negative, words ^ words.dtype.type((1 << (bits - 1)) - 1), words).astype(words.dtype)
+TABLE, CONTEXTS, STATES = 1 << 10, 16, 8
 
 
 def residuals(words: Words, base: Words) -> Words:
     """y: one more than the zigzag of the wrapping difference in the floats' order; 0 stands for 2**bits."""
-    one, top = words.dtype.type(1), words.dtype.type(8 * words.itemsize - 1)
-    with np.errstate(over="ignore"):
-        difference = ordered(words) - ordered(base)
-        zigzag = (difference << one) ^ (words.dtype.type(0) - (difference >> top))
-        found: Words = zigzag + one
+    found: Words = zigzag(ordered(words) - ordered(base)) + words.dtype.type(1)
     return found
 
 
 def restored(y: Words, base: Words) -> Words:
     """The inverse of `residuals`."""
-    one = y.dtype.type(1)
-    with np.errstate(over="ignore"):
-        zigzag = y - one
-        return ordered(ordered(base) + ((zigzag >> one) ^ (y.dtype.type(0) - (zigzag & one))))
+    return ordered(ordered(base) + unzigzag(y - y.dtype.type(1)))
 
 
 def context(base: Words, top: int, mantissa: int) -> NDArray[np.int64]:
@@ -51,45 +42,54 @@ def bit_lengths(y: Words) -> NDArray[np.int64]:
     return np.where(values == 0, 8 * y.itemsize, found)
 
 
-def spread(frequencies: NDArray[Any]) -> list[int]:
-    """Which token each entry of a context's table stands for."""
-    found = [0] * TABLE
-    position = 0
-    for token, count in enumerate(frequencies.tolist()):
-        for _ in range(count):
-            found[position] = token
-            position = (position + (TABLE >> 1) + (TABLE >> 3) + 3) & (TABLE - 1)
-    return found
+def normalised(counts: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Frequencies that sum to TABLE in each context, at least 1 for every token.
 
-
-def decoder_rows(frequencies: NDArray[Any]) -> list[tuple[int, int, int]]:
-    """One context's table: (token, bits read for the next state, next state less what is read) of each state."""
-    upcoming = frequencies.tolist()
+    A context without counts gets all tokens alike, the first ones taking what is left over.
+    """
+    tokens = counts.shape[1]
     rows = []
-    for token in spread(frequencies):
-        state = upcoming[token]
-        upcoming[token] += 1
-        bits = TABLE_BITS + 1 - state.bit_length()
-        rows.append((token, bits, (state << bits) - TABLE))
-    return rows
+    for row in counts.tolist():
+        total = sum(row)
+        shares = [1 + (n * (TABLE - tokens) // total if total else (TABLE - tokens) // tokens) for n in row]
+        left = TABLE - sum(shares)
+        if total:
+            shares[row.index(max(row))] += left
+        else:
+            shares[:left] = [share + 1 for share in shares[:left]]
+        rows.append(shares)
+    return np.array(rows, np.uint16)
 
 
 def encode(y: Words, contexts: NDArray[Any], frequencies: NDArray[Any]) -> tuple[list[int], int, bytes]:
     """Code `y` [n], n a multiple of STATES: (the decoder's first states, bits, stream without padding)."""
-    lookup: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-    for number, row in enumerate(frequencies):
-        for state, (token, bits, low) in enumerate(decoder_rows(row)):
-            lookup.setdefault((number, token), []).append((low, low + (1 << bits), state))
+    encoder = tans.Encoder(frequencies, TABLE)
     states = [0] * STATES
     stream = count = 0
     lengths = bit_lengths(y).tolist()
     for i in reversed(range(y.size)):
-        token, value = lengths[i], int(y[i])
-        lane = i % STATES
-        low, high, before = next(e for e in lookup[int(contexts[i]), token] if e[0] <= states[lane] < e[1])
-        bits = (high - low).bit_length() - 1
-        raw = value & ((1 << token) - 1)
-        stream |= ((raw << bits) | (states[lane] - low)) << count
+        token, lane = lengths[i], i % STATES
+        states[lane], low, bits = encoder.step(int(contexts[i]), token, states[lane])
+        raw = int(y[i]) & ((1 << token) - 1)
+        stream |= (raw << bits | low) << count
         count += token + bits
-        states[lane] = before
     return states, count, stream.to_bytes(-(-count // 8), "little")
+
+
+def decode(
+    contexts: NDArray[Any], frequencies: NDArray[Any], first: Sequence[int], stream: bytes, bits: int, word: Any
+) -> Words | None:
+    """The values of a stream; None if it is not one of so many bits."""
+    tables = [tans.decoder_rows(row, TABLE) for row in frequencies.tolist()]
+    states, position = list(first), bits
+    number, modulus = int.from_bytes(stream, "little"), 1 << 8 * np.dtype(word).itemsize
+    found = []
+    for i, place in enumerate(contexts.tolist()):
+        token, size, low = tables[place][states[i % STATES]]
+        position -= token + size
+        if position < 0:
+            return None
+        here = number >> position
+        states[i % STATES] = low + (here & (1 << size) - 1)
+        found.append(((1 << token) + (here >> size & (1 << token) - 1)) % modulus)
+    return np.array(found, word) if position == 0 and not any(states) else None

@@ -17,7 +17,7 @@ def affected(repo: Repository, bad: Mapping[bytes, FsckError], commits: Iterable
     """The errors of bad records, each with the commits that it affects and the paths in them."""
     if not bad:
         return []
-    causes = _spread(repo, bad)
+    causes = _causes(repo, bad)
     touched: dict[bytes, tuple[dict[str, None], dict[str, None]]] = {one: ({}, {}) for one in bad}
     for commit_id in commits:
         for cause, path in _in_commit(repo, commit_id, causes):
@@ -30,30 +30,35 @@ def affected(repo: Repository, bad: Mapping[bytes, FsckError], commits: Iterable
     ]
 
 
-def _spread(repo: Repository, bad: Mapping[bytes, FsckError]) -> dict[bytes, bytes]:
-    """Every record that can't be decoded -> the bad record that it needs: itself, or a base below it."""
-    causes = {one: one for one in bad}
+def _causes(repo: Repository, bad: Mapping[bytes, FsckError]) -> dict[bytes, frozenset[bytes]]:
+    """Every record that can't be decoded -> the bad records that it needs: itself, or bases below it."""
+    none: frozenset[bytes] = frozenset()
+    causes = {one: frozenset((one,)) for one in bad}
     grew = True
     while grew:
         grew = False
         for record_id, place in repo.chunks.access.index.items():
-            if place.base in causes and record_id not in causes:
-                causes[record_id] = causes[place.base]
+            known = causes.get(record_id, none)
+            found = known.union(*(causes.get(base, none) for base in place.bases)) if place.bases else known
+            if found != known:
+                causes[record_id] = found
                 grew = True
     return causes
 
 
-def _in_commit(repo: Repository, commit_id: str, causes: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, str]]:
+def _in_commit(
+    repo: Repository, commit_id: str, causes: Mapping[bytes, frozenset[bytes]]
+) -> Iterable[tuple[bytes, str]]:
+    """The bad records that a commit needs, with the path of the tensor that needs it, "" for one of its objects."""
     size = repo.hash.size
     reader = repo.tree_reader()
     try:
         root = reader.read(bytes.fromhex(repo.commit(commit_id).tree))
     except CorruptError:
-        return [(causes[one], "") for one, _ in reader.object_ids if one in causes]
-    found = [(causes[one], "") for one, _ in reader.object_ids if one in causes]
+        return [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
+    found = [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
     for path, entry in nodes.tensors(root):
         for start in range(0, len(entry.chunks), size):
-            cause = causes.get(entry.chunks[start : start + size])
-            if cause is not None:
-                found.append((cause, ".".join(path)))
+            chunk_id = entry.chunks[start : start + size]
+            found.extend((cause, ".".join(path)) for cause in causes.get(chunk_id, ()))
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 
-from castore import limits
 from castore.chunks import pack
 from castore.chunks.decode import Wanted
 from castore.chunks.hashing import checksum
@@ -94,9 +93,10 @@ def _name(pack_id: bytes) -> str:
 
 def _check_records(repo: Repository, findings: _Findings, pack_id: bytes, entries: list[pack.Entry]) -> None:
     """Every byte between a pack's header and its footer."""
-    fmt = repo.chunks.files.format
+    fmt = repo.chunks.files.format_of(pack_id)
     for entry in sorted(entries, key=lambda one: one.offset):
-        head = repo.chunks.files.read(pack_id, entry.offset - fmt.record_header_bytes, fmt.record_header_bytes)
+        head_bytes = fmt.record_header_bytes(len(entry.bases))
+        head = repo.chunks.files.read(pack_id, entry.offset - head_bytes, head_bytes)
         payload = repo.chunks.files.read(pack_id, entry.offset, entry.length)
         findings.read_bytes += len(head) + len(payload)
         if checksum(payload) != entry.checksum:
@@ -160,13 +160,15 @@ def _check_chunks(repo: Repository, findings: _Findings) -> None:
 
 def _fails_by_base(repo: Repository, record_id: bytes, failed: Container[bytes]) -> bool:
     """Whether a record can't be decoded only because a base below it can't: it is good itself, and stays."""
-    place = repo.chunks.access.index.get(record_id)
-    for _ in range(limits.MAX_DEPTH):
-        if place is None or not place.base:
-            return False
-        if place.base in failed:
+    index = repo.chunks.access.index
+    seen = {record_id}
+    level = [record_id]
+    while level:
+        places = [place for place in index.get_many(level) if place is not None]
+        level = list({base for place in places for base in place.bases} - seen)
+        if any(base in failed for base in level):
             return True
-        place = repo.chunks.access.index.get(place.base)
+        seen.update(level)
     return False
 
 

@@ -29,8 +29,8 @@ _MOST_NAMED = 1000  # unreachable commits in a report
 
 @dataclass(slots=True)
 class _Pack:
-    """A pack as the mark found it. size: of its file. live_bytes: the records that the index has there and something
-    needs. dead: those that nothing needs. The rest is out of use already."""
+    """A pack as the mark found it. size: of its file. live_bytes: what the records take in a new pack that the index
+    has there and something needs. dead: those that nothing needs. The rest is out of use already."""
 
     size: int
     live_bytes: int = 0
@@ -43,6 +43,8 @@ def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
     A chunk that is lost for good, as after `fsck --repair`, does not keep the rest from being collected: once an index
     that was made anew does not know it either, it is passed over, and said.
     """
+    if not dry_run:
+        repo.require_features()
     access = repo.chunks.access
     tolerant = False
     while True:
@@ -114,7 +116,8 @@ def _survey(repo: Repository, live: set[bytes]) -> dict[bytes, _Pack]:
         if found is None:
             continue  # a commit that was published since the packs were listed
         if record_id in live:
-            found.live_bytes += place.length + fmt.record_header_bytes + fmt.entry_bytes
+            bases = len(place.bases)
+            found.live_bytes += place.length + fmt.record_header_bytes(bases) + fmt.entry_bytes(bases)
         else:
             found.dead[record_id] = place
     return packs

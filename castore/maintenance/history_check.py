@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from castore import limits
+from collections.abc import Sequence
+
 from castore.chunks import pack
-from castore.errors import CorruptError
+from castore.chunks.closure import closure, depths
+from castore.chunks.index import Place
+from castore.errors import CorruptError, MissingError
 from castore.maintenance.reports import FsckError
 from castore.objects import references
 from castore.repo import Repository
@@ -90,7 +93,7 @@ def _check_tree(repo: Repository, tree_id: bytes, seen: set[bytes], missing: dic
 def _check_chains(repo: Repository, ids: list[bytes], missing: dict[bytes, FsckError]) -> None:
     """Each chunk and each base below it must be in the index."""
     try:
-        repo.chunks.decoder.chains(repo.chunks.places(ids))
+        depths(repo.chunks.decoder.closure(dict(zip(ids, repo.chunks.places(ids), strict=True))))
         return
     except CorruptError:
         pass  # at least one: which ones is told below
@@ -105,11 +108,16 @@ def _chain_problem(repo: Repository, chunk_id: bytes) -> str:
     place = index.get(chunk_id)
     if place is None:
         return "a chunk is in no pack"
-    for _ in range(limits.MAX_DEPTH):
-        if not place.base:
-            return ""
-        base = index.get(place.base)
-        if base is None:
-            return f"a chunk's delta needs the base {place.base.hex()}, which is in no pack"
-        place = base
-    return "a chunk's deltas form a circle"
+
+    def places(ids: Sequence[bytes]) -> list[Place]:
+        found = index.get_many(ids)
+        if None in found:
+            base = ids[found.index(None)]
+            raise MissingError(f"a chunk's delta needs the base {base.hex()}, which is in no pack")
+        return [one for one in found if one is not None]
+
+    try:
+        depths(closure({chunk_id: place}, places))
+    except CorruptError as error:
+        return str(error)
+    return ""

@@ -103,8 +103,9 @@ class Marker:
             for record_id, place in zip(batch, places, strict=True):
                 if place is None:
                     self._miss(record_id)
-                elif place.base:
-                    self._add(place.base, fresh)
+                else:
+                    for base in place.bases:
+                        self._add(base, fresh)
 
     def _miss(self, record_id: bytes) -> None:
         if not self._tolerant:

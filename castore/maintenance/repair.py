@@ -24,6 +24,7 @@ def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> 
     when it is loaded; committing the same state again writes the chunk again.
     """
     done = []
+    repo.require_features()
     with repo.lock.held():
         access = repo.chunks.access
         access.refresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from castore import limits
 from castore.chunks import pack
@@ -15,10 +16,15 @@ from castore.history.reflog import Change
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit, ComponentStats
 from castore.objects.tree import TreeWriter
-from castore.operations.ingest import Bases, Source, store_sources
-from castore.operations.sources import LiveSource
+from castore.operations.bases import Bases
+from castore.operations.ingest import store_sources
+from castore.operations.nearest import Nearest
+from castore.operations.sources import LiveSource, Source
 from castore.quiet import no_collection
 from castore.repo import Repository
+
+if TYPE_CHECKING:
+    from castore.state.roles import Relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,18 @@ class Committed:
 
 def commit_state(repo: Repository, state: object, branch: str, details: Details) -> Committed:
     """Commit a live state. Raises StateError, before anything is written, for a leaf that has no safe encoding."""
+    from castore.operations.counters import Counters
     from castore.state.live import flatten
+    from castore.state.roles import relations
 
     flat = flatten(state)
     with no_collection():
         sources = [LiveSource(source) for source in flat.sources]
-    return commit_tree(repo, flat.root, sources, branch, details)
+
+    def relate(bases: Bases) -> Mapping[nodes.Path, Relation]:
+        return relations(flat.root, Counters(repo, sources, bases))
+
+    return commit_tree(repo, flat.root, sources, branch, details, relate=relate)
 
 
 def commit_tree(
@@ -77,6 +89,7 @@ def commit_tree(
     details: Details,
     verify: Callable[[], None] = lambda: None,
     inline_bytes: Mapping[str, int] | None = None,
+    relate: Callable[[Bases], Mapping[nodes.Path, Relation]] = lambda _bases: {},
 ) -> Committed:
     """Commit a tree whose tensors' bytes are in `sources`. verify: raises if what was read changed meanwhile.
 
@@ -87,18 +100,23 @@ def commit_tree(
     """
     details = details.checked()
     check_name(branch)
+    repo.require_features()
     parent = repo.refs.branch(branch)
     with no_collection():
-        bases = Bases(_parent_tree(repo, parent))
+        tree = _parent_tree(repo, parent)
+        bases = Bases(tree, Nearest(repo, branch, tree))
+        related = relate(bases)
+        bases.look_up(sources)
     with repo.chunks.session() as session:
-        for commit in _attempts(repo, session, root, sources, bases, parent, details, inline_bytes or {}):
+        for commit in _attempts(repo, session, root, sources, bases, related, parent, details, inline_bytes or {}):
             verify()
             session.seal()
+            sketches = bases.sketches(sources)
             with repo.lock.held():
                 if session.swept():
                     continue  # gc took chunks that this commit counted on: they are put again
                 repo.refs.expect_branch(branch, parent)  # before anything of a commit that lost the race gets in
-                session.publish()
+                session.publish(sketches)
                 change = Change(details.author, details.time, f"commit: {_subject(details)}")
                 repo.refs.update_branch(branch, commit.id, parent, change)
             break
@@ -126,13 +144,14 @@ def _attempts(
     root: nodes.Node,
     sources: Sequence[Source],
     bases: Bases,
+    related: Mapping[nodes.Path, Relation],
     parent: str | None,
     details: Details,
     inline_bytes: Mapping[str, int],
 ) -> Iterator[Commit]:
     """Put everything, as often as the consumer asks: each time only what the store lacks is written."""
     while True:
-        components = store_sources(repo, session, sources, bases)
+        components = store_sources(repo, session, sources, bases, related)
         for name, size in inline_bytes.items():
             stats = components.get(name, ComponentStats())
             components[name] = replace(stats, raw_bytes=stats.raw_bytes + size)

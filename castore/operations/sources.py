@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from castore.chunks import content
 from castore.objects import nodes
@@ -13,6 +13,25 @@ from castore.state.files.source import FileSource
 
 if TYPE_CHECKING:
     from castore.state.live.sources import TensorSource
+
+
+class Source(Protocol):
+    """The bytes of one tensor-to-be of a tree.
+
+    path: where it lies. in_file: how many parts of the path name a file, 0 for a state. entry: its node, whose `chunks`
+    are set here. cuts: (offset, length) of each chunk, in bytes.
+    """
+
+    @property
+    def path(self) -> nodes.Path: ...
+    @property
+    def in_file(self) -> int: ...
+    @property
+    def entry(self) -> nodes.Tensor: ...
+    @property
+    def nbytes(self) -> int: ...
+    def cuts(self, chunk_elements: int) -> Iterator[tuple[int, int]]: ...
+    def read(self, offset: int, length: int) -> memoryview: ...
 
 
 def fixed_cuts(nbytes: int, width: int, chunk_elements: int) -> Iterator[tuple[int, int]]:

@@ -30,7 +30,7 @@ def stats(repo: Repository) -> StoreStats:
         unique += place.raw_length
         name = codecs.name_of(place.codec)
         by_codec[name] = by_codec.get(name, 0) + place.length
-        if place.base:
+        if place.bases:
             delta += place.length
         else:
             standalone += place.length

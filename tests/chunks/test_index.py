@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import castore
 from castore import limits
+from castore.chunks.environment import IndexDamagedError
 from castore.chunks.index import Index, Place
 from castore.store import Store
 from tests import workers
@@ -148,7 +150,7 @@ def test_the_map_grows_while_other_processes_have_it_open(
 def test_an_index_grows_under_its_own_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "INDEX_MAP_BYTES", 1 << 16)
     index = Index(tmp_path, 16)
-    place = Place(b"p" * 16, 100, 10, 10, 1, 1, 0, 0, b"")
+    place = Place(b"p" * 16, 100, 10, 10, 1, 1, 0, 0, ())
     ids = [number.to_bytes(16, "big") for number in range(500)]
     done = threading.Event()
     failures: list[BaseException] = []
@@ -248,3 +250,25 @@ def test_a_reader_takes_in_a_pack_that_the_index_does_not_know(path: Path, histo
                 shutil.copy(pack, target)
             assert_loads(copy, history | {commit: 9})
             assert Store(copy.path).fsck().ok
+
+
+def test_a_place_has_any_number_of_bases_and_an_index_of_before_there_were_several_reads_the_same(
+    tmp_path: Path,
+) -> None:
+    index = Index(tmp_path, 16)
+    bases = [bytes([number]) * 16 for number in range(limits.MAX_BASES)]
+    places = [Place(b"p" * 16, 100, 10, 20, 7, 1, 2, 18, tuple(bases[:number]), 3) for number in range(5)]
+    ids = [bytes([200 + number]) * 16 for number in range(5)]
+    index.update(records=list(zip(ids, places, strict=True)))
+    assert index.get_many(ids) == places
+    assert list(index.items()) == list(zip(ids, places, strict=True))
+    head = struct.pack("<QIIQBBBB", 100, 10, 20, 7, 1, 2, 18, 3) + b"p" * 16
+    with index._acquire().transaction(write=True) as txn:
+        values = (head, head + bases[0], head[:-1], head + b"x", head + b"".join(bases) * 2)
+        for record_id, value in zip(ids, values, strict=True):
+            txn.put(record_id, value, db=index._acquire().records)
+    assert index.get_many(ids[:2]) == places[:2]
+    for record_id in ids[2:]:
+        with pytest.raises(IndexDamagedError):
+            index.get(record_id)
+    index.close()

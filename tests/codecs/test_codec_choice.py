@@ -16,6 +16,8 @@ F32, BF16, I64 = by_name("float32"), by_name("bfloat16"), by_name("int64")
 RNG = np.random.default_rng(11)
 COUNT = 1 << 17
 
+pytestmark = pytest.mark.usefixtures("warm")  # what a process chooses before that: test_codec_loading.py
+
 
 def weights() -> NDArray[np.float32]:
     return (RNG.standard_normal(COUNT) * 0.02).astype("<f4")
@@ -35,31 +37,44 @@ def fraction(encoded: choice.Encoded, raw: bytes) -> float:
     return len(encoded.payload) / len(raw)
 
 
-def test_trained_weights_are_split_into_planes() -> None:
-    raw = weights().tobytes()
-    encoded = choice.choose(raw, F32, None)
-    assert encoded.codec_id == codecs.PLANES
-    assert fraction(encoded, raw) < 0.85
+@pytest.mark.parametrize(("dtype", "most"), [(F32, 0.835), (BF16, 0.665)], ids=["float32", "bfloat16"])
+def test_exponents_of_trained_weights_are_coded(dtype: Any, most: float) -> None:
+    raw = weights().tobytes() if dtype is F32 else bf16(weights())
+    encoded = choice.choose(raw, dtype, None)
+    assert encoded.codec_id == codecs.EXPONENTS
+    assert fraction(encoded, raw) < most
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(F32, 0.65), (BF16, 0.27)], ids=["float32", "bfloat16"])
+def test_floats_with_structure_below_their_exponents_are_split_into_planes() -> None:
+    raw = bytes(np.arange(COUNT, dtype="<f4"))
+    assert choice.choose(raw, F32, None).codec_id == codecs.PLANES
+    steps = np.round(weights() * 1000).astype("<f4").tobytes()
+    assert choice.choose(steps, F32, None).codec_id == codecs.PLANES
+
+
+def test_words_of_one_byte_are_split_into_planes() -> None:
+    skewed = RNG.integers(0, 20, COUNT).astype(np.uint8).tobytes()
+    assert choice.choose(skewed, by_name("float8_e4m3fn"), None).codec_id == codecs.PLANES
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(F32, 0.6), (BF16, 0.2)], ids=["float32", "bfloat16"])
 def test_weights_one_step_after_their_parent_are_a_delta(dtype: Any, most: float) -> None:
     before = weights()
     after = stepped(before)
     raw, base = (after.tobytes(), before.tobytes()) if dtype is F32 else (bf16(after), bf16(before))
     encoded = choice.choose(raw, dtype, base)
-    assert encoded.is_delta
+    assert encoded.codec_id == codecs.ORDERED_DELTA
     assert fraction(encoded, raw) < most
 
 
 def test_an_unrelated_base_is_not_used() -> None:
     raw = weights().tobytes()
-    assert choice.choose(raw, F32, weights().tobytes()).codec_id == codecs.PLANES
+    assert choice.choose(raw, F32, weights().tobytes()).codec_id == codecs.EXPONENTS
 
 
 def test_a_base_of_another_length_is_not_used() -> None:
     raw = weights().tobytes()
-    assert choice.choose(raw, F32, raw[:-4]).codec_id == codecs.PLANES
+    assert choice.choose(raw, F32, raw[:-4]).codec_id == codecs.EXPONENTS
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16, I64, BYTES, by_name("float8_e4m3fn")], ids=lambda dtype: dtype.name)
@@ -87,6 +102,25 @@ def test_a_delta_that_saves_little_is_written_standalone() -> None:
         encoded = choice.choose(raw, F32, before.tobytes())
         alone = codecs.by_id(codecs.PLANES).encode(raw, F32, None)
         assert encoded.is_delta == (len(encoded.payload) < choice.DELTA_WORTHWHILE * len(alone))
+
+
+def test_chunks_too_small_for_tables_stay_in_planes() -> None:
+    for count in (choice.TOKENS_BYTES // 4 - 1, choice.TOKENS_BYTES // 4):
+        before = weights()[:count]
+        small = count < choice.TOKENS_BYTES // 4
+        delta = choice.choose(stepped(before).tobytes(), F32, before.tobytes()).codec_id
+        assert (delta in (codecs.XOR_PLANES, codecs.SUB_PLANES)) == small
+        assert (choice.choose(before.tobytes(), F32, None).codec_id == codecs.PLANES) == small
+
+
+@pytest.mark.parametrize("dtype", [by_name("int16"), by_name("int32")], ids=lambda dtype: dtype.name)
+def test_integers_that_moved_are_an_ordered_delta(dtype: Any) -> None:
+    kind = f"<u{dtype.word}"
+    before = np.frombuffer(RNG.bytes(COUNT * dtype.word), kind)
+    after = before + (RNG.geometric(0.03, COUNT) * RNG.choice([-1, 1], COUNT)).astype(kind)
+    encoded = choice.choose(after.tobytes(), dtype, before.tobytes())
+    assert encoded.codec_id == codecs.ORDERED_DELTA
+    assert fraction(encoded, after.tobytes()) < 0.96 / dtype.word
 
 
 def test_integers_that_follow_a_pattern_are_found() -> None:

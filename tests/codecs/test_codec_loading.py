@@ -37,7 +37,7 @@ before = (rng.standard_normal(int(sys.argv[1]) // 4) * 0.02).astype("<f4")
 after = before + (1e-4 * rng.standard_normal(before.size)).astype("<f4")
 for _ in range(int(sys.argv[2])):
     encoded = choice.choose(after.tobytes(), by_name("float32"), before.tobytes())
-print(encoded.codec_id, encoded.is_delta, *("castore.kernels.residual_native" in sys.modules, "numba" in sys.modules))
+print(encoded.codec_id, encoded.is_delta, *("castore.kernels.delta_native" in sys.modules, "numba" in sys.modules))
 """
 
 
@@ -68,14 +68,14 @@ def test_a_small_tensor_does_not_load_numba(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_one_small_delta_does_not_load_numba_and_many_are_coded_as_residuals(tmp_path: Path) -> None:
-    for size in (choice.RESIDUAL_BYTES - 4, choice.RESIDUAL_BYTES):
+def test_one_small_delta_does_not_load_numba_and_many_are_coded_as_ordered_deltas(tmp_path: Path) -> None:
+    for size in (choice.TOKENS_BYTES - 4, choice.TOKENS_BYTES):
         codec, *rest = run(STEP, tmp_path, str(size), "1").split()
         assert int(codec) in (codecs.XOR_PLANES, codecs.SUB_PLANES)
         assert rest == ["True", "False", "False"]
     assert not list(tmp_path.iterdir())
-    many = str(choice.WARM_BYTES // choice.RESIDUAL_BYTES)
-    assert run(STEP, tmp_path, str(choice.RESIDUAL_BYTES), many) == f"{codecs.RESIDUAL} True True True"
+    many = str(choice.WARM_BYTES // choice.TOKENS_BYTES)
+    assert run(STEP, tmp_path, str(choice.TOKENS_BYTES), many) == f"{codecs.ORDERED_DELTA} True True True"
 
 
 def test_each_compilation_is_announced_once_and_a_cached_kernel_is_not(tmp_path: Path) -> None:
@@ -98,4 +98,7 @@ def test_ids_and_names_are_those_of_the_format() -> None:
         (3, 3, "xor-planes", True),
         (4, 4, "sub-planes", True),
         (5, 5, "residual", True),
+        (6, 6, "ordered-delta", True),
+        (7, 7, "exponents", False),
+        (8, 8, "predicted", True),
     ]

@@ -1,4 +1,4 @@
-"""Codec 5: the compiled coder against its reference, exactness on hard words, and payloads that lie."""
+"""Codec 5, which castore only reads: the decoder against its reference, hard words, and payloads that lie."""
 
 from __future__ import annotations
 
@@ -11,75 +11,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from castore import codecs
-from castore.codecs import choice, residual
-from castore.codecs.estimate import estimate_residual
+from castore.codecs import residual
 from castore.dtypes import BY_CODE, DType, by_name
 from castore.errors import CorruptError
 from castore.kernels import residual as kernels
 from castore.kernels import residual_reference as reference
 from castore.kernels.reference import Words
+from tests.codecs import residual_payloads
+from tests.codecs.words import kind, mantissa, noise, pairs, trained
 
 CODEC = codecs.by_id(codecs.RESIDUAL)
 SUPPORTED = [dtype for dtype in BY_CODE.values() if residual.supports(dtype)]
 FLOATS = [by_name(name) for name in ("float16", "bfloat16", "float32")]
-F32, BF16 = by_name("float32"), by_name("bfloat16")
+F32 = by_name("float32")
 HEADER, TABLES = 10, 26  # where the states and the tables of a payload begin
-
-
-def kind(dtype: DType) -> np.dtype[np.unsignedinteger]:
-    return np.dtype(f"<u{dtype.word}")
-
-
-def mantissa(dtype: DType) -> int:
-    return 8 * dtype.word - 1 - dtype.exponent
-
-
-def noise(dtype: DType, count: int, seed: int) -> Words:
-    return np.frombuffer(np.random.default_rng(seed).bytes(count * dtype.word), kind(dtype)).copy()
-
-
-def edges(dtype: DType, count: int) -> Words:
-    """Zeros of both signs, infinities, NaNs with payloads, denormals, the largest finite; over and over."""
-    sign, ones = 1 << (8 * dtype.word - 1), (1 << 8 * dtype.word) - 1
-    infinity = ((1 << dtype.exponent) - 1) << mantissa(dtype)
-    values = [0, 1, 2, sign, sign | 1, sign - 1, ones, ones - 1, infinity, sign | infinity, infinity | 1]
-    values += [sign | infinity | 5, infinity - 1, 1 << mantissa(dtype), (1 << mantissa(dtype)) - 1]
-    found: Words = np.resize(np.array(values, kind(dtype)), count)
-    return found
-
-
-def pairs(dtype: DType, count: int) -> dict[str, tuple[Words, Words]]:
-    """(words, base) by what they are like."""
-    one = kind(dtype).type(1)
-    base, hard = noise(dtype, count, 1), edges(dtype, count)
-    steps = np.random.default_rng(2).integers(0, 9, count).astype(kind(dtype))
-    bases = np.random.default_rng(3).permutation(hard)
-    return {
-        "unrelated": (noise(dtype, count, 4), base),
-        "near": (base + steps, base),
-        "equal": (base, base),
-        "inverted": (~base, base),
-        "one below": (base - one, base),
-        "edges": (hard, bases),
-        "edges of noise": (hard, base),
-        "noise of edges": (base, hard),
-        "farthest apart": (np.full(count, ~np.zeros(1, kind(dtype))[0]), np.zeros(count, kind(dtype))),
-    }
 
 
 @pytest.mark.parametrize("count", [16, 256, 2048])
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
-def test_the_compiled_coder_writes_what_the_reference_writes_bit_for_bit(dtype: DType, count: int) -> None:
+def test_the_compiled_decoder_reads_what_the_reference_writes(dtype: DType, count: int) -> None:
     for name, (words, base) in pairs(dtype, count).items():
-        coded = kernels.encode(words, base, mantissa(dtype))
-        y = reference.residuals(words, base)
-        contexts = reference.context(base, coded.top, mantissa(dtype))
-        states, bits, stream = reference.encode(y, contexts, coded.frequencies)
-        assert (states, bits) == (coded.states.tolist(), coded.bits), name
-        assert stream + bytes(kernels.PAD_BYTES) == bytes(coded.stream), name
+        coded, _ = residual_payloads.encode(words, base, dtype)
         out = base.copy()
         assert kernels.decode(coded, mantissa(dtype), out), name
         assert np.array_equal(out, words), name
+        contexts = reference.context(base, coded.top, mantissa(dtype))
+        stream = coded.stream[: -kernels.PAD_BYTES].tobytes()
+        y = reference.decode(contexts, coded.frequencies, coded.states.tolist(), stream, coded.bits, words.dtype)
+        assert y is not None, name
         assert np.array_equal(reference.restored(y, base), words), name
 
 
@@ -97,11 +56,10 @@ def decoded(payload: codecs.Buffer, dtype: DType, base: bytes) -> bytes:
 
 
 def payload_of(words: Words, base: Words, dtype: DType) -> bytes:
-    """A copy: what `encode` returns is the thread's own."""
-    return bytes(CODEC.encode(words.tobytes(), dtype, base.tobytes()))
+    return residual_payloads.payload(words.tobytes(), dtype, base.tobytes())
 
 
-@pytest.mark.parametrize("count", [0, 2, 254, 256, 258, 510, 512, 5000])
+@pytest.mark.parametrize("count", [0, 2, 254, 256, 258, 510, 512, 1300])
 @pytest.mark.parametrize("dtype", SUPPORTED, ids=lambda dtype: dtype.name)
 def test_every_pattern_of_bits_comes_back(dtype: DType, count: int) -> None:
     for name, (words, base) in pairs(dtype, count).items():
@@ -110,12 +68,12 @@ def test_every_pattern_of_bits_comes_back(dtype: DType, count: int) -> None:
 
 @given(
     dtype=st.sampled_from(FLOATS),
-    count=st.one_of(st.sampled_from([0, 1, 255, 256, 257, 5000]), st.integers(0, 1500)),
+    count=st.one_of(st.sampled_from([0, 1, 255, 256, 257, 2100]), st.integers(0, 1500)),
     spread=st.integers(0, 32),
     changed=st.sets(st.integers(0, 20)),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_decode_undoes_encode_where_only_some_blocks_changed(
     dtype: DType, count: int, spread: int, changed: set[int], seed: int
 ) -> None:
@@ -132,61 +90,23 @@ def test_blocks_that_did_not_change_cost_a_bit_each() -> None:
 
 
 @pytest.mark.parametrize("offset", [1, 2, 3])
-def test_unaligned_chunks_are_coded_the_same(offset: int) -> None:
+def test_unaligned_chunks_are_decoded_the_same(offset: int) -> None:
     words, base = pairs(F32, 600)["near"]
-    apart = memoryview(bytearray(bytes(offset) + words.tobytes()))[offset:]
-    base_apart = memoryview(bytearray(bytes(offset) + base.tobytes()))[offset:]
-    payload = bytes(CODEC.encode(apart, F32, base_apart))
-    assert payload == payload_of(words, base, F32)
-    CODEC.decode(payload, F32, base_apart)
-    assert bytes(base_apart) == words.tobytes()
+    apart = memoryview(bytearray(bytes(offset) + base.tobytes()))[offset:]
+    CODEC.decode(payload_of(words, base, F32), F32, apart)
+    assert bytes(apart) == words.tobytes()
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
+def test_it_is_not_written_any_more(dtype: DType) -> None:
+    with pytest.raises(ValueError, match="residual is only read"):
+        CODEC.encode(bytes(16), dtype, bytes(16))
 
 
 @pytest.mark.parametrize("name", ["int32", "float64", "float8_e4m3fn", "bytes", "complex128"])
 def test_other_dtypes_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        CODEC.encode(bytes(16), by_name(name), bytes(16))
     with pytest.raises(CorruptError, match=name):
         decoded(bytes(64), by_name(name), bytes(16))
-
-
-def trained(count: int) -> tuple[Words, Words]:
-    """Weights after an optimizer's step, and before it, as bits of float32."""
-    rng = np.random.default_rng(7)
-    before = (rng.standard_normal(count) * 0.02).astype("<f4")
-    after = before + (1e-4 * rng.standard_normal(count)).astype("<f4")
-    return after.view("<u4"), before.view("<u4")
-
-
-def trained_as(dtype: DType, count: int = 1 << 17) -> tuple[bytes, bytes]:
-    after, before = trained(count)
-    if dtype is BF16:
-        after, before = (after >> 16).astype("<u2"), (before >> 16).astype("<u2")
-    return after.tobytes(), before.tobytes()
-
-
-@pytest.mark.parametrize("dtype", [F32, BF16], ids=lambda dtype: dtype.name)
-def test_the_estimate_is_near_the_real_size(dtype: DType) -> None:
-    raw, base = trained_as(dtype)
-    real = len(CODEC.encode(raw, dtype, base)) / len(raw)
-    assert estimate_residual(raw, dtype, base) == pytest.approx(real, rel=0.03)
-
-
-@pytest.mark.parametrize("dtype", [F32, BF16], ids=lambda dtype: dtype.name)
-def test_a_step_of_training_is_coded_as_residuals_and_smaller_than_in_planes(dtype: DType) -> None:
-    raw, base = trained_as(dtype)
-    for _ in range(choice.WARM_BYTES // len(raw) + 1):
-        encoded = choice.choose(raw, dtype, base)
-    assert encoded.codec_id == codecs.RESIDUAL
-    size = len(encoded.payload)
-    for planes in (codecs.SUB_PLANES, codecs.XOR_PLANES):
-        assert size < len(codecs.by_id(planes).encode(raw, dtype, base))
-    assert decoded(choice.choose(raw, dtype, base).payload, dtype, base) == raw
-
-
-def test_chunks_too_small_for_the_tables_stay_in_planes() -> None:
-    raw, base = trained_as(F32, choice.RESIDUAL_BYTES // 4 - 1)
-    assert choice.choose(raw, F32, base).codec_id in (codecs.XOR_PLANES, codecs.SUB_PLANES)
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from independent_reader import FormatError, IndependentReader, Leaf
+from independent_codecs import FormatError
+from independent_reader import IndependentReader, Leaf
 from safetensors.torch import save_file
 
 import castore
 from castore import dtypes
 from castore.codecs import choice
+from tests.chunks import fixture_v1
 
-READER = Path(__file__).with_name("independent_reader.py")
+READER = [Path(__file__).with_name(f"independent_{name}.py") for name in ("reader", "codecs")]
 ALLOWED = {"struct", "sys", "cbor2", "xxhash", "blake3", "zstandard", "lz4", "numpy", "tomllib", "tomli"}
-ALLOWED |= {"__future__", "collections", "dataclasses", "pathlib", "typing"}
+ALLOWED |= {"independent_codecs", "__future__", "collections", "dataclasses", "pathlib", "typing"}
 
 
 def test_the_reader_is_independent() -> None:
     imported = set()
-    for node in ast.walk(ast.parse(READER.read_text("utf-8"))):
+    for node in (node for path in READER for node in ast.walk(ast.parse(path.read_text("utf-8")))):
         if isinstance(node, ast.Import):
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -110,7 +112,8 @@ def test_deltas_of_deltas(store: castore.Store, dtype: str) -> None:
     for _ in range(choice.WARM_BYTES // len(large)):  # a process that has met little data does not use residuals yet
         choice.choose(large, dtypes.by_name("float32"), large)
     settings = store.path / "castore.toml"
-    settings.write_text(settings.read_text().replace("max_depth = 1", "max_depth = 4"))
+    text = settings.read_text().replace("max_depth = 1", "max_depth = 4")
+    settings.write_text(text.replace("max_depth_half = 1", "max_depth_half = 4"))
     store = castore.open(store.path)
     weights = torch.randn(70_000)
     states = []
@@ -121,7 +124,28 @@ def test_deltas_of_deltas(store: castore.Store, dtype: str) -> None:
     for commit, state in zip(commits, states, strict=True):
         reader = assert_reads_as(store.path, commit.id, state)
     assert max(map(reader.depth, reader.records)) >= 2
-    assert 5 in {record.codec for record in reader.records.values()}
+    assert 6 in {record.codec for record in reader.records.values()}
+
+
+def test_steps_of_an_optimizer(store: castore.Store) -> None:
+    """Weights and second moments are predicted from several chunks."""
+    torch.manual_seed(7)
+    model = torch.nn.Linear(512, 512)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    large = torch.randn(1 << 18).numpy().tobytes()
+    for _ in range(choice.WARM_BYTES // len(large)):
+        choice.choose(large, dtypes.by_name("float32"), large)
+    commits = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        model(torch.randn(32, 512)).square().mean().backward()
+        optimizer.step()
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        commits.append((store.commit(state), [bytes_of(tensor) for _, tensor in flat(state)]))
+    for commit, expected in commits:
+        reader, found = leaves(store.path, commit.id)
+        assert [leaf.data for leaf in found] == expected
+    assert {7, 8} <= {record.codec for record in reader.records.values()}
 
 
 def test_tied_weights_are_one_span_of_memory(store: castore.Store) -> None:
@@ -245,11 +269,30 @@ def test_what_gc_left_reads_back(store: castore.Store) -> None:
         assert_reads_as(store.path, commit.id, state)
 
 
+def test_packs_of_version_1_read_back_beside_those_of_version_2(tmp_path: Path) -> None:
+    root = fixture_v1.copy_of_the_store(tmp_path / ".castore")
+    state_of, kept = fixture_v1.state, {"kept": fixture_v1.KEPT}
+    reader = IndependentReader(root)
+    assert {len(record.bases) for record in reader.records.values()} == {0, 1}
+    assert max(map(reader.depth, reader.records)) == 2
+    assert_reads_as(root, reader.ref("refs/heads/main"), state_of(2))
+    assert_reads_as(root, reader.ref("refs/tags/first"), state_of(0))
+    assert_reads_as(root, reader.ref("refs/heads/gone"), {"noise": fixture_v1.noise(), **kept})
+    with castore.open(root) as store:
+        store.delete_branch("gone", force=True)
+        assert store.gc().rewritten_packs == 1
+        newest = store.commit(state_of(3))
+        assert newest.stats.total.delta_bytes
+    assert_reads_as(root, newest.id, state_of(3))
+    assert_reads_as(root, reader.ref("refs/heads/kept"), kept)
+    assert {path.read_bytes()[8] for path in root.glob("packs/*/*.pack")} == {1, 2}
+
+
 def test_a_flipped_bit_is_found(store: castore.Store) -> None:
     commit = store.commit({"w": torch.randn(1000)})
     (path,) = store.path.glob("packs/*/*.pack")
     data = bytearray(path.read_bytes())
-    data[16 + 4 + (2 * 16 + 28 if len(commit.id) == 32 else 2 * 32 + 28) + 100] ^= 1
+    data[16 + 4 + len(commit.id) // 2 + 29 + 100] ^= 1
     path.chmod(0o600)
     path.write_bytes(data)
     with pytest.raises(FormatError):

@@ -12,7 +12,8 @@ import cbor2
 import numpy as np
 import pytest
 import xxhash
-from independent_reader import MANTISSAS, ROTATED, WIDTHS, WORDS, FormatError, IndependentReader, decode, read_pack
+from independent_codecs import MANTISSAS, RESIDUALS, ROTATED, WORDS, FormatError, decode
+from independent_reader import WIDTHS, IndependentReader, read_entry, read_pack
 from tiny_pack import tiny_pack
 
 from castore import codecs, config, dtypes, limits
@@ -59,26 +60,27 @@ class CodecVector:
     payload: bytes
 
 
-def residual_vector(row: list[str]) -> CodecVector:
+def ruled_vector(row: list[str]) -> CodecVector:
     """Base and raw of a row of rules: expressions of `i`, the raw ones of `base` too."""
-    kind = f"<u{dtypes.by_name(row[1]).word}"
-    base_rule, raw_rule = (compile(cell.strip("`"), "docs/format.md", "eval") for cell in row[3:5])
+    kind, has_base = f"<u{dtypes.by_name(row[1]).word}", row[3] != ""
+    base_rule, raw_rule = (compile(cell.strip("`") or "0", "docs/format.md", "eval") for cell in row[3:5])
     base = [eval(base_rule, {"i": i}) for i in range(int(row[2]))]
     raw = [eval(raw_rule, {"i": i, "base": word}) for i, word in enumerate(base)]
     old, new = np.array(base, kind).tobytes(), np.array(raw, kind).tobytes()
-    return CodecVector(int(row[0].split()[0]), "*" in row[0], row[1], old, new, unhex(row[5]))
+    return CodecVector(int(row[0].split()[0]), "*" in row[0], row[1], old if has_base else None, new, unhex(row[5]))
 
 
 CODEC_VECTORS = [
     CodecVector(int(row[0].split()[0]), "*" in row[0], row[1], unhex(row[2]) or None, unhex(row[3]), unhex(row[4]))
     for row in rows("vector: codecs")
-] + [residual_vector(row) for row in rows("vector: residual")]
+] + [ruled_vector(row) for marker in ("residual", "tokens") for row in rows(f"vector: {marker}")]
 
 
 @pytest.mark.parametrize("vector", CODEC_VECTORS, ids=lambda v: f"{v.codec}-{v.dtype}-{len(v.payload)}")
 def test_payloads_of_the_page_mean_the_same_to_both_readers(vector: CodecVector) -> None:
     dtype = dtypes.by_name(vector.dtype)
-    assert decode(vector.codec, dtype.code, vector.payload, len(vector.raw), vector.base) == vector.raw
+    bases = [] if vector.base is None else [vector.base]
+    assert decode(vector.codec, dtype.code, vector.payload, len(vector.raw), bases) == vector.raw
     out = bytearray(vector.base or bytes(len(vector.raw)))
     codecs.by_id(vector.codec).decode(vector.payload, dtype, memoryview(out))
     assert bytes(out) == vector.raw
@@ -87,11 +89,12 @@ def test_payloads_of_the_page_mean_the_same_to_both_readers(vector: CodecVector)
 def meaning(vector: CodecVector, payload: bytes) -> list[bytes | None]:
     """What the independent reader and castore make of a payload; None where it is refused."""
     dtype, found = dtypes.by_name(vector.dtype), list[bytes | None]()
+    bases = [] if vector.base is None else [vector.base]
     try:
-        found.append(decode(vector.codec, dtype.code, payload, len(vector.raw), vector.base))
+        found.append(decode(vector.codec, dtype.code, payload, len(vector.raw), bases))
     except FormatError:
         found.append(None)
-    out = bytearray(vector.base or b"")
+    out = bytearray(vector.base or bytes(len(vector.raw)))
     try:
         codecs.by_id(vector.codec).decode(payload, dtype, memoryview(out))
         found.append(bytes(out))
@@ -101,11 +104,13 @@ def meaning(vector: CodecVector, payload: bytes) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize(
-    "vector", [v for v in CODEC_VECTORS if v.codec == codecs.RESIDUAL], ids=lambda v: f"{v.dtype}-{len(v.payload)}"
+    "vector",
+    [v for v in CODEC_VECTORS if v.codec in (codecs.RESIDUAL, codecs.ORDERED_DELTA, codecs.EXPONENTS)],
+    ids=lambda v: f"{v.codec}-{v.dtype}-{len(v.payload)}",
 )
-def test_a_damaged_residual_payload_means_the_same_to_both_readers(vector: CodecVector) -> None:
+def test_a_damaged_payload_means_the_same_to_both_readers(vector: CodecVector) -> None:
     rng = np.random.default_rng(12)
-    for _ in range(300):
+    for _ in range(200):
         damaged = bytearray(vector.payload)
         damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
         independent, ours = meaning(vector, bytes(damaged))
@@ -150,7 +155,30 @@ def test_offsets_in_the_pack_of_the_page_are_right() -> None:
             at += len(bytes.fromhex(line))
         elif found := re.search(r" at (\d+)", line):
             assert at == int(found[1]), line
-    assert len(read_pack(pack_of_the_page(), "1963997d2b72f82674e55d91b2da4f70", "xxh3-128")) == 4
+    assert len(read_pack(pack_of_the_page(), "41963244f7b7e9eeb59485b5eda2ea1b", "xxh3-128")) == 4
+
+
+def test_the_entry_of_the_page_means_the_same_to_both_readers() -> None:
+    lines = PAGE.partition("<!-- vector: entry -->\n")[2].split("```")[1].splitlines()[1:]
+    data = bytes.fromhex("".join(lines))
+    first, second = (bytes.fromhex(part) for part in lines[2].split()[:2])
+    entry = pack.Entry(
+        id=bytes.fromhex(lines[0]),
+        bases=(first, second, first),
+        offset=4096,
+        length=1000,
+        raw_length=4000,
+        checksum=0x0123456789ABCDEF,
+        kind=pack.CHUNK,
+        codec=8,
+        dtype=dtypes.by_name("float32").code,
+        generation=3,
+    )
+    assert pack.Format(16).pack_entry(entry) == data
+    assert pack.Format(16).parse_entry(data, 0, 10_000) == (entry, len(data))
+    ids, numbers, end = read_entry(data, 0, 2, 16)
+    assert (ids, end) == ([entry.id, *entry.bases], len(data))
+    assert numbers == (4096, 1000, 4000, entry.checksum, 1, 8, 18, 3)
 
 
 def pack_of_the_page() -> bytes:
@@ -222,7 +250,7 @@ def test_tables_of_the_page_are_those_of_the_code() -> None:
     floats = {row[1] for row in rows("table: dtypes") if row[4] == "yes"}
     assert floats == {d.name for d in dtypes.BY_CODE.values() if d.exponent}
     assert {int(row[0]) for row in rows("table: kinds")} == set(pack.KINDS)
-    described = [(int(row[0]), row[1], row[2] == "yes") for row in rows("table: codecs")]
+    described = [(int(row[0]), row[1], row[2].startswith("yes")) for row in rows("table: codecs")]
     assert described == [(c.id, c.name, c.is_delta) for c in map(codecs.by_id, codecs.known_ids())]
     types = {int(row[0]): row[1].upper() for row in rows("table: nodes")}
     assert types == {getattr(tree, name): name for name in types.values()}
@@ -241,6 +269,7 @@ def test_defaults_of_the_page_are_those_of_the_code() -> None:
         ("chunk_elements", default.chunk_elements),
         ("delta.max_depth", default.max_depth),
         ("delta.max_depth_half", default.max_depth_half),
+        ("delta.max_depth_predicted", default.max_depth_predicted),
         ("delta.max_span", default.max_span),
         ("gc.reflog_expire_days", default.reflog_expire_days),
     ):
@@ -251,5 +280,6 @@ def test_the_independent_reader_knows_every_dtype() -> None:
     assert {d.code: d.word for d in dtypes.BY_CODE.values()} == WORDS
     assert {d.name: d.width for d in dtypes.BY_CODE.values()} == WIDTHS
     assert {d.code for d in dtypes.BY_CODE.values() if d.exponent and d.word > 1} == ROTATED
-    taken = {d.code: 8 * d.word - 1 - d.exponent for d in dtypes.BY_CODE.values() if residual.supports(d)}
-    assert taken == MANTISSAS
+    assert {d.code for d in dtypes.BY_CODE.values() if residual.supports(d)} == RESIDUALS
+    mantissas = {d.code: 8 * d.word - 1 - d.exponent for d in dtypes.BY_CODE.values() if d.exponent}
+    assert {code: bits for code, bits in mantissas.items() if bits >= 0} == MANTISSAS

@@ -34,7 +34,8 @@ def tiny_pack(incoming: Path) -> TinyPack:
         dtype = float32 if kind == pack.CHUNK else dtypes.BYTES
         payload = bytes(codecs.by_id(codec_id).encode(raw, dtype, records.get(base)))
         record_id = hash_.digest(raw)
-        entry = pack.Entry(record_id, base, 0, len(payload), len(raw), checksum(payload), kind, codec_id, dtype.code)
+        bases = (base,) if base else ()
+        entry = pack.Entry(record_id, bases, 0, len(payload), len(raw), checksum(payload), kind, codec_id, dtype.code)
         writer.append(entry, payload)
         records[record_id] = raw
         return record_id

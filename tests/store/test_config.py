@@ -145,3 +145,17 @@ def test_a_store_on_a_network_file_system_is_refused(
     with pytest.raises(UnsupportedStoreError, match="nfs4"):
         castore.store.init(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_store_of_before_comes_to_name_what_its_new_packs_need(path: Path) -> None:
+    """An older castore then refuses it by name, rather than pass over packs that it can't read."""
+    config = path / "castore.toml"
+    old = config.read_text().replace('"packs-2"', "").replace("max_span = 12", "max_span = 7")
+    config.write_text(old)
+    with castore.open(path) as store:
+        assert store.stats().commits == 0
+        assert config.read_text() == old  # reading changes nothing
+        store.commit(state(1))
+        assert '"packs-2"' in config.read_text() and "max_span = 7" in config.read_text()
+        store.commit(state(2))
+        assert_sound(store)

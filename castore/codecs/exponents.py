@@ -1,0 +1,135 @@
+"""Codec 7: floats that stand alone: exponents as tokens, sign and mantissa as they are; for words of 2, 4 and 8 bytes.
+
+Words are rotated left by one bit. Their top byte, which is the exponent or most of it, is coded by tANS (Duda 2013);
+the bytes below, close to uniform in trained weights, are stored as planes. Units of 256 words that are all zero may be
+left out.
+
+    offset  bytes  field
+    0       1      table bits: log2 of the number of states
+    1       1      1: some units are left out, and a bitmap says which are not; 0: none are
+    2       1      f: the first top byte that has a frequency
+    3       1      t - 1: how many top bytes have one from there on
+    4       4      bits of the tokens
+    8       8      first states of the 4 lanes, 2 bytes each
+    16      2t     the frequencies, together the states
+    ...     ...    the bitmap if there is one: bit k % 8 of byte k // 8 for unit k
+    ...     ...    tokens, up to a whole byte at their end
+    ...     ...    planes of the n words that are coded, the lowest byte first; of the top byte none
+    ...     8      zero
+
+All little-endian. docs/format.md says how the stream is read.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.codecs import token_layout as layout
+from castore.codecs.base import Buffer
+from castore.codecs.byte_planes import as_words
+from castore.dtypes import DType
+from castore.errors import CorruptError
+from castore.kernels import exponent as kernels
+from castore.kernels import scratch
+
+_HEADER = struct.Struct("<BBBBI")
+_FIXED = _HEADER.size + layout.STATES_BYTES
+_STEP = 8  # every eighth unit is counted for the frequencies
+
+
+def supports(dtype: DType) -> bool:
+    """Whether the codec has words of this dtype."""
+    return dtype.exponent > 0 and dtype.word > 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentsCodec:
+    id: int = 7
+    name: str = "exponents"
+    is_delta: bool = False
+    takes_bases: bool = False
+
+    def encode(self, raw: Buffer, dtype: DType, base: Buffer | None) -> Buffer:
+        if base is not None or not supports(dtype):
+            raise ValueError(f"codec {self.name}: base not wanted, or words of {dtype.name}")
+        words = as_words(raw, dtype)
+        units = layout.worth_leaving_out(_occupied(words))
+        coded_words = layout.selected(words, units, "new")
+        bitmap = layout.pack_units(units)
+        if not coded_words.size:
+            return self._front(0, units, np.zeros(1, np.uint16), bytes(layout.STATES_BYTES), bitmap, 0) + bytes(
+                kernels.PAD_BYTES
+            )
+        room = _FIXED + 2 * kernels.SYMBOLS + len(bitmap)
+        coded = kernels.encode(coded_words, _STEP if coded_words.size > 64 * layout.UNIT else 1, room)
+        states = coded.states.astype("<u2").tobytes()
+        first = int(np.flatnonzero(coded.frequencies)[0])
+        front = self._front(first, units, coded.frequencies[first:], states, bitmap, coded.token_bits)
+        start = coded.start - len(front)
+        coded.data[start : coded.start] = np.frombuffer(front, np.uint8)
+        return coded.data[start:].data
+
+    def _front(
+        self,
+        first: int,
+        units: NDArray[np.bool_] | None,
+        frequencies: NDArray[np.uint16],
+        states: bytes,
+        bitmap: bytes,
+        bits: int,
+    ) -> bytes:
+        head = _HEADER.pack(kernels.TABLE_BITS, units is not None, first, frequencies.size - 1, bits)
+        return b"".join((head, states, frequencies.astype("<u2").tobytes(), bitmap))
+
+    def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
+        if len(out) % dtype.word or not supports(dtype):
+            raise CorruptError(f"exponents record of {len(out)} bytes of {dtype.name}: there is no such thing")
+        words = np.frombuffer(out, f"<u{dtype.word}")
+        view = memoryview(payload)
+        if len(view) < _FIXED:
+            raise CorruptError("exponents record ends within its header")
+        table_bits, has_units, first, width, token_bits = _HEADER.unpack_from(view)
+        rows_end = _FIXED + 2 * (width + 1)
+        units_end = rows_end + (layout.unit_bytes(words.size) if has_units else 0)
+        fits = layout.LEAST_TABLE_BITS <= table_bits <= layout.MOST_TABLE_BITS and has_units <= 1
+        if not fits or first + width >= kernels.SYMBOLS or len(view) < units_end:
+            raise CorruptError("exponents record's header makes no sense")
+        states = layout.parse_states(view[_HEADER.size : _FIXED], 1 << table_bits)
+        units = layout.parse_units(view[rows_end:units_end], words.size) if has_units else None
+        count = -(-layout.selected_count(words.size, units) // layout.LANES) * layout.LANES
+        planes = (dtype.word - 1) * count
+        if len(view) - units_end != -(-token_bits // 8) + planes + kernels.PAD_BYTES:
+            raise CorruptError("exponents record's length does not fit its header")
+        if units is not None:
+            words[:] = 0
+        if not count:
+            if token_bits or states.any():
+                raise CorruptError("exponents record has a stream of no words")
+            return
+        frequencies = np.zeros((1, first + width + 1), np.uint16)
+        frequencies[:, first:] = layout.parse_rows(view[_FIXED:rows_end], 1, width + 1, 1 << table_bits)
+        in_place = units is None and words.size == count
+        part = words if in_place else scratch.array("new", count, words.dtype)
+        data = np.frombuffer(view[units_end:], np.uint8)
+        if not kernels.decode(frequencies, table_bits, states, data, token_bits, part):
+            raise CorruptError("exponents record's stream does not decode")
+        if not in_place:
+            layout.put_back(part, units, words)
+
+
+def _occupied(words: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
+    """Which units have a word that is not zero."""
+    whole = words.size // layout.LANES * layout.LANES
+    units = np.zeros(-(-words.size // layout.UNIT), np.bool_)
+    found = kernels.occupied(words[:whole])
+    units[: found.size] = found
+    if whole < words.size:
+        units[-1] |= bool(words[whole:].any())
+    return units
+
+
+CODEC = ExponentsCodec()

@@ -1,0 +1,96 @@
+"""What codecs 6 and 7 share: units that are left out, rows of frequencies, and their checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.codecs.base import Buffer
+from castore.errors import CorruptError
+from castore.kernels import scratch
+from castore.kernels.reference import Words
+
+LANES, UNIT = 16, 256  # words: kernels take multiples of the one, and the other is left out together
+STATES_BYTES = 8
+LEAST_TABLE_BITS, MOST_TABLE_BITS = 5, 11
+WORTHWHILE = 8  # leave units out where that is every eighth at least: closing the gaps is a copy
+
+
+def selected(words: Words, units: NDArray[np.bool_] | None, name: str) -> Words:
+    """The words of the given units (None: all), one after another, padded to a multiple of LANES by zeros.
+
+    Not copied where that is possible; else in this thread's scratch memory of that name.
+    """
+    if units is None:
+        if words.size % LANES == 0:
+            return words
+        count = words.size
+        out = scratch.array(name, -(-count // LANES) * LANES, words.dtype)
+        out[:count] = words
+    else:
+        count = selected_count(words.size, units)
+        out = scratch.array(name, -(-count // LANES) * LANES, words.dtype)
+        whole = words.size // UNIT
+        body = words[: whole * UNIT].reshape(whole, UNIT)[units[:whole]].reshape(-1)
+        out[: body.size] = body
+        if body.size < count:
+            out[body.size : count] = words[whole * UNIT :]
+    out[count:] = 0
+    return out
+
+
+def put_back(part: Words, units: NDArray[np.bool_] | None, words: Words) -> None:
+    """The inverse of `selected`: the words of the units into their places."""
+    if units is None:
+        words[:] = part[: words.size]
+        return
+    whole = words.size // UNIT
+    body = int(np.count_nonzero(units[:whole])) * UNIT
+    words[: whole * UNIT].reshape(whole, UNIT)[units[:whole]] = part[:body].reshape(-1, UNIT)
+    if units.size > whole and units[whole]:
+        words[whole * UNIT :] = part[body : body + words.size % UNIT]
+
+
+def selected_count(count: int, units: NDArray[np.bool_] | None) -> int:
+    """How many of `count` words lie in the given units."""
+    if units is None:
+        return count
+    left_over = count % UNIT
+    return int(np.count_nonzero(units)) * UNIT - (UNIT - left_over if left_over and units[-1] else 0)
+
+
+def worth_leaving_out(units: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """The units to code: None where nearly all have to be."""
+    return units if np.count_nonzero(units) * WORTHWHILE <= units.size * (WORTHWHILE - 1) else None
+
+
+def unit_bytes(count: int) -> int:
+    """The size of the bitmap of `count` words' units."""
+    units = -(-count // UNIT)
+    return -(-units // 8)
+
+
+def parse_units(bitmap: memoryview, count: int) -> NDArray[np.bool_]:
+    found = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=-(-count // UNIT), bitorder="little")
+    return found.astype(np.bool_)
+
+
+def pack_units(units: NDArray[np.bool_] | None) -> bytes:
+    return b"" if units is None else np.packbits(units, bitorder="little").tobytes()
+
+
+def parse_rows(data: Buffer, contexts: int, width: int, size: int) -> NDArray[np.uint16]:
+    """Rows of frequencies [contexts, width], each of which must sum to `size`."""
+    rows = np.frombuffer(data, "<u2").reshape(contexts, width)
+    if contexts and (rows.sum(axis=1, dtype=np.int64) != size).any():
+        raise CorruptError("record's frequencies do not add up")
+    return rows
+
+
+def parse_states(data: Buffer, size: int) -> NDArray[np.uint16]:
+    states: NDArray[Any] = np.frombuffer(data, "<u2")
+    if (states >= size).any():
+        raise CorruptError("record's states are out of range")
+    return np.ascontiguousarray(states, np.uint16)

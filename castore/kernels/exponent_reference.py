@@ -1,0 +1,49 @@
+"""What the exponent coder means, in NumPy and plain Python: slow, and bit for bit the same as `exponent_native`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.kernels import reference
+from castore.kernels import tans_reference as tans
+from castore.kernels.delta import Frequencies
+from castore.kernels.reference import Transform, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """states: the decoder's first. planes: the lowest byte of all words, then the next, without the top one."""
+
+    states: list[int]
+    tokens: bytes
+    token_bits: int
+    planes: bytes
+
+
+def split(words: Words) -> NDArray[np.uint8]:
+    """The planes [word bytes, n] of the words rotated left by one bit; the last one holds the tokens."""
+    planes = np.empty((words.itemsize, words.size), np.uint8)
+    reference.split(Transform.ROTATE, words, None, planes)
+    return planes
+
+
+def encode(words: Words, frequencies: Frequencies, size: int) -> Streams:
+    """Code `words` [n]; frequencies [1, m] have every top byte that occurs."""
+    planes = split(words)
+    states, stream, length = tans.encode(planes[-1].tolist(), [0] * words.size, frequencies, size)
+    return Streams(states, stream, length, planes[:-1].tobytes())
+
+
+def decode(frequencies: Frequencies, size: int, streams: Streams, word: np.dtype[Any], count: int) -> Words | None:
+    """The words [count]; None if the streams are damaged."""
+    found = tans.decode([0] * count, frequencies, size, streams.states, streams.tokens, streams.token_bits)
+    if found is None:
+        return None
+    planes = np.frombuffer(streams.planes, np.uint8).reshape(-1, count)
+    words = np.empty(count, word)
+    reference.join(Transform.ROTATE, [*planes, np.array(found, np.uint8)], words)
+    return words
