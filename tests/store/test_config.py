@@ -150,7 +150,7 @@ def test_a_store_on_a_network_file_system_is_refused(
 def test_a_store_of_before_comes_to_name_what_its_new_packs_need(path: Path) -> None:
     """An older castore then refuses it by name, rather than pass over packs that it can't read."""
     config = path / "castore.toml"
-    old = config.read_text().replace('"packs-2"', "").replace("max_span = 12", "max_span = 7")
+    old = config.read_text().replace('"packs-2",', "").replace("max_span = 12", "max_span = 7")
     config.write_text(old)
     with castore.open(path) as store:
         assert store.stats().commits == 0
