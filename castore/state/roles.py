@@ -8,6 +8,7 @@ Parameters are matched to an optimizer's numbers by their order and shapes, as t
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def relations(root: nodes.Node, counters: Callable[[Path], tuple[float, float] |
             for slot, weight in _matched(slots, leaves):
                 relation = _weight_relation(slot, weight, step)
                 if relation is not None:
-                    found[weight.path] = relation
+                    found.setdefault(weight.path, relation)
         if step is not None:
             found.update(_moments(slots))
     found.update(_copies(groups))
@@ -138,15 +139,26 @@ def _slots(path: Path, optimizer: nodes.Map) -> list[_Slot]:
 
 
 def _matched(slots: list[_Slot], leaves: list[_Leaf]) -> Iterator[tuple[_Slot, _Leaf]]:
-    """Parameters and their slots: each slot's is the next tensor of its shape."""
+    """Parameters and their slots: each slot's is the next tensor of its shape, and also the last that leaves enough for
+    those behind it. These differ where layers are frozen, whose weights do not change and so need no prediction."""
+    yield from _in_order(slots, leaves)
+    yield from _in_order(slots[::-1], leaves[::-1])
+
+
+def _in_order(slots: list[_Slot], leaves: list[_Leaf]) -> Iterator[tuple[_Slot, _Leaf]]:
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, leaf in enumerate(leaves):
+        places.setdefault(leaf.shape, []).append(place)
     at = 0
     for slot in slots:
-        shapes = {leaf.shape for name, leaf in slot.kept.items() if name != "step"}
-        for k in range(at, len(leaves)):
-            if leaves[k].shape in shapes:
-                yield slot, leaves[k]
-                at = k + 1
-                break
+        following = []
+        for shape in {leaf.shape for name, leaf in slot.kept.items() if name != "step"}:
+            known = places.get(shape, [])
+            first = bisect.bisect_left(known, at)
+            following += known[first : first + 1]
+        if following:
+            at = min(following) + 1
+            yield slot, leaves[at - 1]
 
 
 def _weight_relation(slot: _Slot, weight: _Leaf, step: float | None) -> Relation | None:

@@ -193,3 +193,25 @@ def test_weights_that_became_nan_come_back_bit_for_bit(tmp_path: Path) -> None:
         state["optimizer"]["state"][0]["exp_avg"].view(torch.int32)[9] = 0x7F800000
         store.commit(state)
         assert same(store.load("main"), state)
+
+
+def test_frozen_layers_of_the_same_shape_do_not_mislead(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH) for _ in range(3)))
+    model[:2].requires_grad_(False)
+    optimizer = torch.optim.AdamW(model[2].parameters(), lr=1e-3)
+
+    def state() -> dict[str, Any]:
+        optimizer.zero_grad()
+        model(torch.randn(8, WIDTH)).square().mean().backward()
+        optimizer.step()
+        copies = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        return torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, copies)  # type: ignore[no-any-return]
+
+    with castore.open(tmp_path, create=True) as store:
+        store.commit({"warm": torch.randn(2 << 20)}, branch="warm")
+        state()
+        store.commit(state())
+        after = state()
+        assert stored(store.commit(after), "model") < 0.02
+        assert same(store.load("main"), after)
