@@ -57,7 +57,7 @@ _EMPTY = _HEADER.pack(0, 0, kernels.TABLE_BITS, 0, 0, 0, 0, 0, 0, 0, 0, 0) + byt
     layout.STATES_BYTES + kernels.PAD_BYTES
 )
 _SAMPLES = 16  # units that the fit is chosen from
-_STEP = 8  # every eighth unit is counted for the frequencies
+_STEP = 6  # every sixth unit is counted for the frequencies
 _PROBES = 128  # words that are looked at for whether any unit did not change
 _WASTE = 1 / 2000  # of a value's bits, that a larger `low` may cost
 _WORDS_A_CONTEXT = 2048  # a context's row must pay

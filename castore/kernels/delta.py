@@ -22,6 +22,7 @@ TABLE_BITS = 9
 MOST_TABLE_BITS, MOST_CONTEXTS = 11, 16
 PAD_BYTES = 8  # behind the fields, so that a 64-bit load of the last ones stays inside
 SPARE_BYTES = 2 * 8 * BLOCK + 16
+_RARE = 100  # contexts that hold less than one in so many values, all together, are one
 
 Frequencies = NDArray[np.uint16]  # [contexts, tokens], each row sums to the table's size
 
@@ -81,7 +82,10 @@ def plan(words: Words, base: Words, fit: Fit, units: int, waste: float) -> tuple
     bits = _kernel("plan", words.itemsize)(words, base, units, array, waste, symbols, counts, found)
     low = int(array[0])
     planes = min(low // 8, words.itemsize - 1)
-    return Fit(low, planes, int(array[1]), fit.mantissa, fit.shift, fit.last, fit.is_float), bits
+    behind = np.cumsum(found.sum(axis=1)[::-1])  # how many values lie in the last context, the last two, ...
+    spared = int(np.count_nonzero(behind[:-1] * _RARE < behind[-1]))
+    last = fit.last - max(spared - 1, 0)  # contexts that are rare together share a row
+    return Fit(low, planes, int(array[1]), fit.mantissa, fit.shift, last, fit.is_float), bits
 
 
 def encode(words: Words, base: Words, fit: Fit, step: int, header_bytes: int) -> Coded:
