@@ -7,8 +7,8 @@ reach back too far or save too little: a load decodes two records, however many 
 A record that has several bases lies above the deepest of them. The first is what it is most like, if it is as long;
 else there is no likeness below it, and where the record is as deep as deltas may be, the new chunk stands alone.
 
-Half-precision floats have a bound of their own: each doubling of the distance costs a delta half a bit a value, which is
-little of a float32 and much of a bfloat16, so that chains save more of theirs (docs/performance.md has the figures).
+Half-precision floats have a bound of their own: each doubling of the distance costs a delta half a bit a value, which
+is little of a float32 and much of a bfloat16, so that chains save more of theirs (docs/performance.md has the figures).
 """
 
 from __future__ import annotations
