@@ -22,6 +22,11 @@ class DType:
     word: int
     exponent: int = 0
 
+    @property
+    def mantissa(self) -> int:
+        """Bits below the exponent of a floating-point word with a sign; -1 for one that has none."""
+        return 8 * self.word - 1 - self.exponent
+
 
 BYTES = DType(0, "bytes", 1, 1)  # no numeric meaning: parts of files, objects
 

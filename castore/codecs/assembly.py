@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
 
 from castore.codecs.base import Buffer
-
-
-class _Kept(threading.local):
-    def __init__(self) -> None:
-        self.buffer = np.empty(0, np.uint8)
-
-
-_kept = _Kept()
+from castore.kernels import scratch
 
 
 def assembled(parts: Sequence[Buffer]) -> memoryview:
@@ -23,11 +15,9 @@ def assembled(parts: Sequence[Buffer]) -> memoryview:
 
     A fresh `bytes` would cost its pages, and the copying would keep the other threads waiting for the interpreter.
     """
-    size = sum(map(len, parts))
-    if _kept.buffer.size < size:
-        _kept.buffer = np.empty(size + size // 4, np.uint8)
+    out = scratch.array("payload", sum(map(len, parts)), np.uint8)
     at = 0
     for part in parts:
-        _kept.buffer[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        out[at : at + len(part)] = np.frombuffer(part, np.uint8)
         at += len(part)
-    return _kept.buffer[:size].data
+    return out.data

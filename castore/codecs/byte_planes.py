@@ -14,7 +14,6 @@ lz4: one block without a size. zstd: one frame as in `zstd_frames`. For n = 0 ev
 from __future__ import annotations
 
 import struct
-import threading
 from dataclasses import dataclass
 
 import lz4.block
@@ -27,6 +26,7 @@ from castore.codecs.sampling import PROBE_BYTES, RAW_BITS, Sample, probe, sample
 from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import planes as kernels
+from castore.kernels import scratch
 from castore.kernels.reference import Bytes, Transform, Words
 
 RAW, CONSTANT, LZ4, ZSTD = range(4)
@@ -37,21 +37,10 @@ _LZ4_PRICE = 1.03  # lz4 decodes several times faster than zstd: worth 3% of the
 _ROW_ALIGN = 64  # between rows of scratch: a power of two there would put all planes into the same cache sets
 
 
-class _Scratch(threading.local):
-    """Planes of the chunk in hand: reused, because fresh pages cost as much as the kernels; one chunk large at most."""
-
-    def __init__(self) -> None:
-        self._bytes: Bytes = np.empty(0, np.uint8)
-
-    def planes(self, width: int, count: int) -> Bytes:
-        """Uninitialised planes [width, count], valid until this thread's next call."""
-        stride = -(-count // _ROW_ALIGN) * _ROW_ALIGN + _ROW_ALIGN
-        if self._bytes.size < width * stride:
-            self._bytes = np.empty(width * stride, np.uint8)
-        return self._bytes[: width * stride].reshape(width, stride)[:, :count]
-
-
-_scratch = _Scratch()
+def _planes(width: int, count: int) -> Bytes:
+    """Uninitialised planes [width, count], valid until this thread's next call."""
+    stride = -(-count // _ROW_ALIGN) * _ROW_ALIGN + _ROW_ALIGN
+    return scratch.array("byte planes", width * stride, np.uint8).reshape(width, stride)[:, :count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ class PlaneCodec:
         if (base is not None) != self.is_delta:
             raise ValueError(f"codec {self.name}: base {'missing' if self.is_delta else 'not wanted'}")
         words = as_words(raw, dtype)
-        planes = _scratch.planes(dtype.word, words.size)
+        planes = _planes(dtype.word, words.size)
         kernels.split(self.transform(dtype), words, None if base is None else as_words(base, dtype), planes)
         sample = sample_rows(planes) if words.size else None
         parts: list[Buffer] = []
@@ -125,7 +114,7 @@ def _parse(payload: Buffer, width: int, count: int) -> list[Bytes]:
     """The planes of a payload; raw ones are views of it. Every length is checked before it is used."""
     view = memoryview(payload)
     planes: list[Bytes] = []
-    scratch = _scratch.planes(width, count)
+    scratch = _planes(width, count)
     position = 0
     for row in scratch:
         if len(view) - position < _HEADER.size:

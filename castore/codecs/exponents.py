@@ -35,6 +35,7 @@ from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import exponent as kernels
 from castore.kernels import scratch
+from castore.kernels.blocks import LANES, MOST_TABLE_BITS, UNIT
 
 _HEADER = struct.Struct("<BBBBI")
 _FIXED = _HEADER.size + layout.STATES_BYTES
@@ -65,7 +66,7 @@ class ExponentsCodec:
                 kernels.PAD_BYTES
             )
         room = _FIXED + 2 * kernels.SYMBOLS + len(bitmap)
-        coded = kernels.encode(coded_words, _STEP if coded_words.size > 64 * layout.UNIT else 1, room)
+        coded = kernels.encode(coded_words, _STEP if coded_words.size > 64 * UNIT else 1, room)
         states = coded.states.astype("<u2").tobytes()
         first = int(np.flatnonzero(coded.frequencies)[0])
         front = self._front(first, units, coded.frequencies[first:], states, bitmap, coded.token_bits)
@@ -95,12 +96,12 @@ class ExponentsCodec:
         table_bits, has_units, first, width, token_bits = _HEADER.unpack_from(view)
         rows_end = _FIXED + 2 * (width + 1)
         units_end = rows_end + (layout.unit_bytes(words.size) if has_units else 0)
-        fits = layout.LEAST_TABLE_BITS <= table_bits <= layout.MOST_TABLE_BITS and has_units <= 1
+        fits = layout.LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS and has_units <= 1
         if not fits or first + width >= kernels.SYMBOLS or len(view) < units_end:
             raise CorruptError("exponents record's header makes no sense")
         states = layout.parse_states(view[_HEADER.size : _FIXED], 1 << table_bits)
         units = layout.parse_units(view[rows_end:units_end], words.size) if has_units else None
-        count = -(-layout.selected_count(words.size, units) // layout.LANES) * layout.LANES
+        count = -(-layout.selected_count(words.size, units) // LANES) * LANES
         planes = (dtype.word - 1) * count
         if len(view) - units_end != -(-token_bits // 8) + planes + kernels.PAD_BYTES:
             raise CorruptError("exponents record's length does not fit its header")
@@ -123,8 +124,8 @@ class ExponentsCodec:
 
 def _occupied(words: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
     """Which units have a word that is not zero."""
-    whole = words.size // layout.LANES * layout.LANES
-    units = np.zeros(-(-words.size // layout.UNIT), np.bool_)
+    whole = words.size // LANES * LANES
+    units = np.zeros(-(-words.size // UNIT), np.bool_)
     found = kernels.occupied(words[:whole])
     units[: found.size] = found
     if whole < words.size:

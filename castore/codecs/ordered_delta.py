@@ -47,12 +47,13 @@ from castore.codecs.byte_planes import as_words
 from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import delta as kernels
+from castore.kernels.blocks import LANES, MOST_TABLE_BITS, ROW, UNIT
 from castore.kernels.delta import Fit
 from castore.kernels.reference import Words
 
 _HEADER = struct.Struct("<BBBBBBHHBBII")
 _FIXED = _HEADER.size + layout.STATES_BYTES
-_MOST_HEADER = _FIXED + 2 * kernels.MOST_CONTEXTS * kernels.ROW
+_MOST_HEADER = _FIXED + 2 * kernels.MOST_CONTEXTS * ROW
 _EMPTY = _HEADER.pack(0, 0, kernels.TABLE_BITS, 0, 0, 0, 0, 0, 0, 0, 0, 0) + bytes(
     layout.STATES_BYTES + kernels.PAD_BYTES
 )
@@ -96,7 +97,7 @@ class OrderedDeltaCodec:
         if not new.size:
             head = _HEADER.pack(fit.low, fit.planes, kernels.TABLE_BITS, 0, 0, 1, 0, 0, 0, 0, 0, 0)
             return head + bytes(layout.STATES_BYTES) + bitmap + bytes(kernels.PAD_BYTES)
-        step = _STEP if new.size > 64 * layout.UNIT else 1
+        step = _STEP if new.size > 64 * UNIT else 1
         coded = kernels.encode(new, before, fit, step, _MOST_HEADER + len(bitmap))
         mask, first, width, rows = _rows(coded)
         header = _HEADER.pack(
@@ -127,7 +128,7 @@ class OrderedDeltaCodec:
             if parts.token_bits or parts.field_bits or parts.states.any():
                 raise CorruptError("ordered-delta record has streams of no words")
             return
-        in_place = parts.units is None and words.size % layout.LANES == 0
+        in_place = parts.units is None and words.size % LANES == 0
         part = words if in_place else layout.selected(words, parts.units, "new")
         good = kernels.decode(
             part,
@@ -150,8 +151,8 @@ def _units(words: Words, old: Words) -> NDArray[np.bool_] | None:
     stride = max(1, words.size // _PROBES)
     if np.count_nonzero(words[::stride] == old[::stride]) * 2 * layout.WORTHWHILE < _PROBES:
         return None  # hardly a word is as it was: not worth a look at all of them
-    whole = words.size // layout.LANES * layout.LANES
-    units = np.ones(-(-words.size // layout.UNIT), np.bool_)
+    whole = words.size // LANES * LANES
+    units = np.ones(-(-words.size // UNIT), np.bool_)
     found = kernels.changed(words[:whole], old[:whole])
     units[: found.size] = found
     if words.size != whole:  # the last few words are not worth a look
@@ -166,7 +167,7 @@ def plan(raw: Buffer, dtype: DType, base: Buffer) -> Plan:
     last = min(kernels.MOST_CONTEXTS - 1, words.size // _WORDS_A_CONTEXT) if is_float else 0
     least = 8 if dtype.word == 8 else 0  # no field has more than 56 bits
     given = Fit(least, least // 8, 0, mantissa, 0, last, is_float)
-    if words.size < layout.UNIT:
+    if words.size < UNIT:
         return Plan(given, 1.0)
     fit, bits = kernels.plan(words, old, given, _SAMPLES, _WASTE)
     return Plan(fit, bits / (8 * dtype.word))
@@ -174,8 +175,7 @@ def plan(raw: Buffer, dtype: DType, base: Buffer) -> Plan:
 
 def _kind(dtype: DType) -> tuple[bool, int]:
     """Whether words are floats with a sign, and the bits below their exponent."""
-    mantissa = 8 * dtype.word - 1 - dtype.exponent
-    return (True, mantissa) if dtype.exponent and mantissa >= 0 else (False, 0)
+    return (True, dtype.mantissa) if dtype.exponent and dtype.mantissa >= 0 else (False, 0)
 
 
 def _rows(coded: kernels.Coded) -> tuple[int, int, int, bytes]:
@@ -211,7 +211,7 @@ def _parse(view: memoryview, dtype: DType, count: int) -> _Parts:
     bits = 8 * dtype.word
     is_float, mantissa = _kind(dtype)
     if (
-        not layout.LEAST_TABLE_BITS <= table_bits <= kernels.MOST_TABLE_BITS
+        not layout.LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS
         or last >= kernels.MOST_CONTEXTS
         or shift >= 8
         or has_units > 1
@@ -233,7 +233,7 @@ def _parse(view: memoryview, dtype: DType, count: int) -> _Parts:
         raise CorruptError("ordered-delta record ends within its header")
     rows = layout.parse_rows(view[_FIXED:rows_end], contexts, width + 1, size)
     units = layout.parse_units(view[rows_end:units_end], count) if has_units else None
-    coded = -(-layout.selected_count(count, units) // layout.LANES) * layout.LANES
+    coded = -(-layout.selected_count(count, units) // LANES) * LANES
     if len(view) - units_end != -(-token_bits // 8) + planes * coded + -(-field_bits // 8) + kernels.PAD_BYTES:
         raise CorruptError("ordered-delta record's length does not fit its header")
     frequencies = np.zeros((last + 1, bits - low + 1), np.uint16)

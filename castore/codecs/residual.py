@@ -66,15 +66,11 @@ class ResidualCodec:
         if changed.any():
             body = words[: blocks * BLOCK]
             part = body if changed.all() else body.reshape(blocks, BLOCK)[changed].reshape(-1)
-            if not kernels.decode(coded, _mantissa(dtype), part):
+            if not kernels.decode(coded, dtype.mantissa, part):
                 raise CorruptError("residual record's stream does not decode")
             if part is not body:
                 body.reshape(blocks, BLOCK)[changed] = part.reshape(-1, BLOCK)
         words[blocks * BLOCK :] = np.frombuffer(tail, words.dtype)
-
-
-def _mantissa(dtype: DType) -> int:
-    return 8 * dtype.word - 1 - dtype.exponent
 
 
 def _parse(view: memoryview, dtype: DType, count: int) -> tuple[Coded, NDArray[np.bool_], memoryview]:

@@ -58,10 +58,11 @@ def saves(own: Values, other: Values, dtype: DType) -> float:
     delta = float(lengths.mean()) + _entropy(lengths)  # the bits below the leading one, the sign, which one leads
     magnitudes = own[0].astype(np.int64)
     magnitudes ^= magnitudes >> 63  # what `ordered` makes of a negative float
-    mantissa = 8 * dtype.word - 1 - dtype.exponent
     union = int(np.bitwise_or.reduce(magnitudes))
-    used = max(mantissa + 1 - (union & -union).bit_length(), 0)  # bits that are zero in all words cost next to nothing
-    alone = float((magnitudes != 0).mean()) * (1 + used) + _entropy(magnitudes >> mantissa)
+    used = max(
+        dtype.mantissa + 1 - (union & -union).bit_length(), 0
+    )  # bits that are zero in all words cost next to nothing
+    alone = float((magnitudes != 0).mean()) * (1 + used) + _entropy(magnitudes >> dtype.mantissa)
     return float(1.0 - delta / alone) if alone > 0.0 else 0.0
 
 

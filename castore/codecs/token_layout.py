@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from castore.codecs.base import Buffer
 from castore.errors import CorruptError
 from castore.kernels import scratch
+from castore.kernels.blocks import LANES, STATES, UNIT
 from castore.kernels.reference import Words
 
-LANES, UNIT = 16, 256  # words: kernels take multiples of the one, and the other is left out together
-STATES_BYTES = 8
-LEAST_TABLE_BITS, MOST_TABLE_BITS = 5, 11
+STATES_BYTES = 2 * STATES
+LEAST_TABLE_BITS = 5
 WORTHWHILE = 8  # leave units out where that is every eighth at least: closing the gaps is a copy
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 Listener = Callable[[str], None]
 
@@ -37,6 +37,14 @@ class Kernels:
             compile_kernel(ready, signature)
             self._ready[name, width] = ready
         return ready
+
+
+def array_type(kind: Any, dims: int = 1, writable: bool = False, layout: Literal["C", "A"] = "C") -> Any:
+    """The most permissive type of an argument: aligned or not, read-only or not, all arrays convert to it without
+    another compilation. kind: Numba's type of an element."""
+    from numba import types
+
+    return types.Array(kind, dims, layout, readonly=not writable, aligned=kind is types.uint8)
 
 
 def compile_kernel(dispatcher: Any, signature: tuple[Any, ...]) -> None:

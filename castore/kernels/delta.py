@@ -12,16 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.kernels import scratch
-from castore.kernels.compiling import Kernels
+from castore.kernels.blocks import BLOCK, LANES, ROW, SPARE_BYTES, STATES, UNIT
+from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.reference import Bytes, Words
 
-LANES, STATES, ROW = 16, 4, 64
-BLOCK = 1024  # words that a kernel does at a time
-UNIT = 256  # words that are left out together when nothing changed in them
 TABLE_BITS = 9
-MOST_TABLE_BITS, MOST_CONTEXTS = 11, 16
+MOST_CONTEXTS = 16
 PAD_BYTES = 8  # behind the fields, so that a 64-bit load of the last ones stays inside
-SPARE_BYTES = 2 * 8 * BLOCK + 16
 _RARE = 100  # contexts that hold less than one in so many values, all together, are one
 
 Frequencies = NDArray[np.uint16]  # [contexts, tokens], each row sums to the table's size
@@ -198,17 +195,14 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
 
     from castore.kernels import delta_native
 
-    def array(kind: Any, dims: int = 1, writable: bool = False) -> Any:
-        return t.Array(kind, dims, "C", readonly=not writable, aligned=kind is t.uint8)
-
     word = {0: t.uint64, 1: t.uint8, 2: t.uint16, 4: t.uint32, 8: t.uint64}[width]
-    words, scratch_words = array(word), array(word, writable=True)
-    scratch_shorts = array(t.uint16, writable=True)
-    out = array(t.uint8, writable=True)
-    table32, table64 = array(t.uint32, writable=True), array(t.uint64, writable=True)
-    n, found = t.int64, array(t.int64, 2, writable=True)
+    words, scratch_words = array_type(word), array_type(word, writable=True)
+    scratch_shorts = array_type(t.uint16, writable=True)
+    out = array_type(t.uint8, writable=True)
+    table32, table64 = array_type(t.uint32, writable=True), array_type(t.uint64, writable=True)
+    n, found = t.int64, array_type(t.int64, 2, writable=True)
     kernels: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "changed": (delta_native.changed, (words, words, n, array(t.boolean, writable=True))),
+        "changed": (delta_native.changed, (words, words, n, array_type(t.boolean, writable=True))),
         "plan": (
             delta_native.plan,
             (words, words, n, scratch_words, t.float64, scratch_shorts, table32, found),
@@ -224,7 +218,7 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
                 n,
                 table32,
                 found,
-                array(t.uint16, 2, writable=True),
+                array_type(t.uint16, 2, writable=True),
                 table64,
                 scratch_shorts,
                 out,
@@ -242,10 +236,10 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
                 scratch_words,
                 words,
                 n,
-                array(t.uint16, 2),
+                array_type(t.uint16, 2),
                 table32,
                 n,
-                array(t.uint8),
+                array_type(t.uint8),
                 n,
                 n,
                 n,

@@ -11,9 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from castore.kernels.blocks import ROW
 from castore.kernels.vectors import Lanes
-
-ROW = 64  # tokens that a context has room for
 
 
 def _context_of(lanes: Lanes, base: Any, top: Any, mantissa: Any, shift: Any, last: Any) -> Any:

@@ -16,12 +16,7 @@ from castore.kernels import delta_lanes as lanes
 from castore.kernels import fields_native as fields_of
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U
-from castore.kernels.delta_lanes import ROW
-from castore.kernels.vectors import LANES
-
-BLOCK = 1024  # words
-UNIT = 256  # words
-SPARE_BYTES = 2 * 8 * BLOCK + 16
+from castore.kernels.blocks import BLOCK, LANES, ROW, UNIT
 
 
 @njit(nogil=True, cache=True)

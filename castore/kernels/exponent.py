@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.kernels import scratch
-from castore.kernels.compiling import Kernels
+from castore.kernels.blocks import BLOCK, LANES, MOST_TABLE_BITS, STATES, UNIT
+from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.delta import Frequencies
 from castore.kernels.reference import Bytes, Words
 
-LANES, STATES, SYMBOLS = 16, 4, 256
-BLOCK, UNIT = 1024, 256
-TABLE_BITS = 11
+SYMBOLS = 256
+TABLE_BITS = MOST_TABLE_BITS
 PAD_BYTES = 8  # behind the planes
 SPARE_BYTES = BLOCK * TABLE_BITS // 8 + 64
 
@@ -98,26 +98,23 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
 
     from castore.kernels import exponent_native
 
-    def array(kind: Any, dims: int = 1, writable: bool = False) -> Any:
-        return t.Array(kind, dims, "C", readonly=not writable, aligned=kind is t.uint8)
-
     word = {0: t.uint64, 2: t.uint16, 4: t.uint32, 8: t.uint64}[width]
-    words, out_words = array(word), array(word, writable=True)
-    out, shorts = array(t.uint8, writable=True), array(t.uint16, writable=True)
-    table32, table64 = array(t.uint32, writable=True), array(t.uint64, writable=True)
+    words, out_words = array_type(word), array_type(word, writable=True)
+    out, shorts = array_type(t.uint8, writable=True), array_type(t.uint16, writable=True)
+    table32, table64 = array_type(t.uint32, writable=True), array_type(t.uint64, writable=True)
     n = t.int64
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "occupied": (exponent_native.occupied, (words, n, array(t.boolean, writable=True))),
+        "occupied": (exponent_native.occupied, (words, n, array_type(t.boolean, writable=True))),
         "encode": (
             exponent_native.encode,
             (
                 words,
                 n,
                 n,
-                array(word, 2, writable=True),
+                array_type(word, 2, writable=True),
                 table32,
-                array(t.int64, 2, writable=True),
-                array(t.uint16, 2, writable=True),
+                array_type(t.int64, 2, writable=True),
+                array_type(t.uint16, 2, writable=True),
                 table64,
                 shorts,
                 out,
@@ -128,7 +125,7 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
         ),
         "decode": (
             exponent_native.decode,
-            (array(t.uint16, 2), table32, n, array(t.uint8), n, n, out, shorts, out, out_words),
+            (array_type(t.uint16, 2), table32, n, array_type(t.uint8), n, n, out, shorts, out, out_words),
         ),
     }
     return found[name]

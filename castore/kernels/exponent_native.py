@@ -14,10 +14,9 @@ from numba.extending import intrinsic
 
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U
-from castore.kernels.vectors import LANES, Lanes
+from castore.kernels.blocks import BLOCK, LANES, UNIT
+from castore.kernels.vectors import Lanes
 
-BLOCK = 1024  # words
-UNIT = 256  # words
 SYMBOLS = 256
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from castore.kernels import reference
-from castore.kernels.compiling import compile_kernel
+from castore.kernels.compiling import array_type, compile_kernel
 from castore.kernels.reference import Bytes, Transform, Words
 
 COMPILE_BYTES = 256 * 1024  # what one kernel may be asked for in a process before it is loaded
@@ -108,20 +108,16 @@ def _load(name: str, width: int) -> Any:
 
     from castore.kernels import native
 
-    def array(kind: Any, dims: int = 1, layout: Literal["C", "A"] = "C", writable: bool = False) -> Any:
-        # The most permissive type: aligned or not, read-only or not, all convert to it without another compilation.
-        return types.Array(kind, dims, layout, readonly=not writable, aligned=kind is types.uint8)
-
     word = {1: types.uint8, 2: types.uint16, 4: types.uint32, 8: types.uint64}[width]
-    plane, rows = array(types.uint8), array(types.uint8, 2, "A", writable=True)
-    floats = array(types.float64, writable=True)
+    plane, rows = array_type(types.uint8), array_type(types.uint8, 2, writable=True, layout="A")
+    floats = array_type(types.float64, writable=True)
     signature = {
-        "split_plain": (array(word), rows, types.intp),
-        "split_rotate": (array(word), rows, types.intp),
-        "split_xor": (array(word), array(word), rows, types.intp),
-        "split_sub": (array(word), array(word), rows, types.intp),
-        "entropies": (array(types.uint8, 2), floats, array(types.uint32, 2, writable=True), floats),
-    }.get(name, (array(word, writable=True), *[plane] * 8))
+        "split_plain": (array_type(word), rows, types.intp),
+        "split_rotate": (array_type(word), rows, types.intp),
+        "split_xor": (array_type(word), array_type(word), rows, types.intp),
+        "split_sub": (array_type(word), array_type(word), rows, types.intp),
+        "entropies": (array_type(types.uint8, 2), floats, array_type(types.uint32, 2, writable=True), floats),
+    }.get(name, (array_type(word, writable=True), *[plane] * 8))
     dispatcher = getattr(native, name)
     compile_kernel(dispatcher, signature)
     _ready[name, width] = dispatcher

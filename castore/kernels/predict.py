@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels.compiling import Kernels
+from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.reference import Words
 
 Factors = NDArray[np.float32]
@@ -25,14 +25,13 @@ def _signatures(name: str, _width: int) -> tuple[Any, tuple[Any, ...]]:
 
     from castore.kernels import predict_native as native
 
-    words = t.Array(t.uint32, 1, "C", readonly=True, aligned=False)
-    out = t.Array(t.uint32, 1, "C", aligned=False)
-    factors = t.Array(t.float32, 1, "C", readonly=True, aligned=False)
+    words, factors = array_type(t.uint32), array_type(t.float32)
+    out = array_type(t.uint32, writable=True)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "adaptive_step": (native.adaptive_step, (words, words, words, factors, out)),
         "momentum_step": (native.momentum_step, (words, words, factors, out)),
         "second_moment": (native.second_moment, (words, words, words, factors, out)),
-        "rounded": (native.rounded, (words, t.Array(t.uint16, 1, "C", aligned=False))),
+        "rounded": (native.rounded, (words, array_type(t.uint16, writable=True))),
     }
     return found[name]
 

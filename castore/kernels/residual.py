@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.kernels import scratch
-from castore.kernels.compiling import Kernels
+from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.delta import Frequencies
 from castore.kernels.reference import Bytes, Words
 
@@ -74,16 +74,13 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
 
     from castore.kernels import residual_native
 
-    def array(kind: Any, dims: int = 1, writable: bool = False) -> Any:
-        return t.Array(kind, dims, "C", readonly=not writable, aligned=kind is t.uint8)
-
     word = {2: t.uint16, 4: t.uint32}[width]
-    words, shorts, byte = array(word, writable=True), array(t.uint16), array(t.uint8)
-    contexts, table = array(t.uint16, writable=True), array(t.uint32, writable=True)
+    words, shorts, byte = array_type(word, writable=True), array_type(t.uint16), array_type(t.uint8)
+    contexts, table = array_type(t.uint16, writable=True), array_type(t.uint32, writable=True)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "decode": (
             residual_native.decode,
-            (words, word, word, array(t.uint16, 2), shorts, byte, t.uint64, contexts, table, words),
+            (words, word, word, array_type(t.uint16, 2), shorts, byte, t.uint64, contexts, table, words),
         ),
     }
     return found[name]

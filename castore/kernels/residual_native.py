@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U, load_64, lowest
-from castore.kernels.vectors import LANES, Lanes
+from castore.kernels.blocks import LANES
+from castore.kernels.vectors import Lanes
 
 STATES = 8
 TABLE_BITS = 10

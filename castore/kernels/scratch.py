@@ -22,12 +22,5 @@ def array(name: str, size: int, dtype: Any) -> NDArray[Any]:
     key = name, dtype
     found = _kept.arrays.get(key)
     if found is None or found.size < size:
-        found = _kept.arrays[key] = np.empty(size, dtype)
+        found = _kept.arrays[key] = np.empty(size + size // 4, dtype)  # what comes next is often a little larger
     return found[:size]
-
-
-def zeros(name: str, size: int, dtype: Any) -> NDArray[Any]:
-    """The same, all zero."""
-    found = array(name, size, dtype)
-    found[:] = 0
-    return found

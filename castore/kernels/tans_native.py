@@ -15,9 +15,8 @@ import numpy as np
 from numba import njit
 
 from castore.kernels.bits import U, load_64, lowest, store_64
+from castore.kernels.blocks import MOST_TABLE_BITS, STATES
 
-STATES = 4
-MOST_BITS = 11  # of a table
 UNSEEN = np.uint64(1 << 24)  # in an encoder's entry: coded as the context's last token instead
 
 
@@ -174,7 +173,7 @@ def with_room(stream: Any, position: Any, count: Any, spare: Any) -> Any:
     Returns it, and the bits that positions in it lie behind. `position` lies within the stream. `spare`: room for the
     tokens and 16 bytes.
     """
-    most = (count * MOST_BITS >> 3) + 16
+    most = (count * MOST_TABLE_BITS >> 3) + 16
     at = np.int64(position >> U(3))
     if at + most <= stream.size:
         return stream, U(0)

@@ -10,9 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 
-LANES = 16
+from castore.kernels.blocks import LANES
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_I32 = ir.IntType(32)
 
 
 class Lanes:

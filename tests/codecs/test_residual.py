@@ -218,4 +218,4 @@ def test_arbitrary_streams_give_corrupt_error_or_bytes(stream: bytes, dtype: DTy
     head = struct.pack("<HBBHI", 100 % (1 << dtype.exponent), tokens, tail, 0, 8 * len(stream)) + bytes(16)
     body = b"\xff" * -(-blocks // 8) + bytes(tail * dtype.word) + stream + bytes(kernels.PAD_BYTES)
     with suppress(CorruptError):
-        decoded(head + body, dtype, bytes(count * dtype.word))
+        assert len(decoded(head + body, dtype, bytes(count * dtype.word))) == count * dtype.word
