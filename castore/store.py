@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from castore.errors import StoreExistsError, UsageError
 from castore.history.reflog import Change
 from castore.history.walk import ancestors
 from castore.operations import branches
+from castore.operations.details import details, now, whoami
 from castore.progress import Progress
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class Store:
         self.last_new_bytes = 0
 
     @property
+    def repository(self) -> repositories.Repository:
+        """The store's rooms, wired together: for castore's own doors beside this one."""
+        return self._repo
+
+    @property
     def progress(self) -> Progress:
         """Where long phases report to."""
         return self._repo.progress
@@ -98,8 +103,8 @@ class Store:
         """
         from castore.operations.commit import commit_state
 
-        details = self._details(message, step, metrics, meta, tier, author, time)
-        done = commit_state(self._repo, state, branch, details)
+        told = details(message, step, metrics, meta, tier, author, time)
+        done = commit_state(self._repo, state, branch, told)
         self.last_new_bytes = done.new_bytes
         return done.commit
 
@@ -122,8 +127,8 @@ class Store:
         """
         from castore.operations.commit_files import commit_files
 
-        details = self._details(message, step, metrics, meta, tier, author, time)
-        done = commit_files(self._repo, [Path(path) for path in paths], branch or self._head_branch(), details)
+        told = details(message, step, metrics, meta, tier, author, time)
+        done = commit_files(self._repo, [Path(path) for path in paths], branch or self._head_branch(), told)
         self.last_new_bytes = done.new_bytes
         return done.commit
 
@@ -132,30 +137,6 @@ class Store:
         if branch is None:
             raise UsageError("HEAD is at no branch; name one with --branch, or `castore switch` to one")
         return branch
-
-    def _details(
-        self,
-        message: str,
-        step: int | None,
-        metrics: Mapping[str, float] | None,
-        meta: Mapping[str, str] | None,
-        tier: str | None,
-        author: str | None,
-        time: datetime | None,
-    ) -> Any:
-        from castore.operations.commit import Details
-        from castore.state.environment import environment
-
-        return Details(
-            message,
-            step,
-            metrics or {},
-            meta or {},
-            tier,
-            author or _whoami(),
-            time or _now(),
-            environment(),
-        )
 
     # Loading
 
@@ -289,7 +270,7 @@ class Store:
         return branches.expire_reflog(self._repo, ref, before)
 
     def _change(self, message: str) -> Change:
-        return Change(_whoami(), _now(), message)
+        return Change(whoami(), now(), message)
 
     # Maintenance
 
@@ -301,7 +282,7 @@ class Store:
         from castore.maintenance.gc import gc
 
         days = self._repo.config.reflog_expire_days
-        return gc(self._repo, expire_before=_now() - timedelta(days=days), dry_run=dry_run)
+        return gc(self._repo, expire_before=now() - timedelta(days=days), dry_run=dry_run)
 
     def fsck(self, read_data: bool = True, repair: bool = False) -> FsckReport:
         """Check every checksum, link and base; `read_data`: decode every chunk too. Finds, and raises nothing for it.
@@ -325,21 +306,6 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _whoami() -> str:
-    """Who commits unless the caller says otherwise: USER@HOST."""
-    import pwd
-
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # no entry in the password file, as in some containers
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}"
-
-
-def _now() -> datetime:
-    return datetime.now().astimezone()
 
 
 def _limited(commits: Iterator[Commit], limit: int | None) -> Iterator[Commit]:

@@ -55,15 +55,27 @@ class WriteSession:
     """
 
     def __init__(
-        self, root: Path, hash_: Hash, access: IndexAccess, decoder: Decoder, deltas: DeltaLimits, epoch: int
+        self,
+        root: Path,
+        hash_: Hash,
+        access: IndexAccess,
+        decoder: Decoder,
+        deltas: DeltaLimits,
+        epoch: int,
+        known: Mapping[bytes, memoryview],
     ) -> None:
-        """root: the `.castore` directory. epoch: the index's, before the first look-up of this session."""
+        """root: the `.castore` directory. epoch: the index's, before the first look-up of this session.
+
+        known: raw bytes that the caller still has, by chunk id, so that bases among them need not be decoded. They
+        are checked against their ids before use.
+        """
         self._packs = root / "packs"
         self._hash = hash_
         self._access = access
         self._decoder = decoder
         self._limits = deltas
         self._epoch = epoch
+        self._known = known
         self._lock = threading.Lock()
         self._written_packs = PackSet(root / "incoming", hash_)
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
@@ -71,6 +83,7 @@ class WriteSession:
         self._bases: dict[bytes, tuple[bytes, ...]] = {}  # of the deltas that this session wrote
         self._foresight = Foresight(decoder, deltas)
         self._published = False
+        self.anchors: set[bytes] = set()  # chunks written that deltas to their next versions are going to stand on
         self.damaged_bases = 0
         self.added_bytes = 0
 
@@ -119,10 +132,15 @@ class WriteSession:
         encoded = choose(put.raw, put.dtype, raw)
         if base is not None and encoded.is_delta:
             self._foresight.learn(chunk_id, base.depth + 1)
+            if base.depth + 1 < self._limits.depth_of(put.dtype):
+                self.anchors.add(chunk_id)
             return self._add_chunk(put, chunk_id, (base.id,), encoded, base.generation)
         self._foresight.learn(chunk_id, 0)
         # That a delta to another tensor did not pay says nothing of the next one, to this tensor itself.
-        return self._add_chunk(put, chunk_id, (), encoded, 0 if put.foreign else rest_of(base, parent))
+        rest = 0 if put.foreign else rest_of(base, parent)
+        if not rest:
+            self.anchors.add(chunk_id)
+        return self._add_chunk(put, chunk_id, (), encoded, rest)
 
     def _add_chunk(
         self, put: Put, chunk_id: bytes, bases: tuple[bytes, ...], encoded: Encoded, generation: int
@@ -147,12 +165,14 @@ class WriteSession:
         """The base for a chunk, with its raw bytes, if there is one of the same length within the limits."""
         if parent is None or parent.raw_length != len(put.raw):
             return None, None
-        raw = self._decoder.scratch("base", len(put.raw))
         try:
             base = base_of(self._decoder, put.base, parent, put.dtype, self._limits, put.foreign)
             if base is None:
                 return None, None
-            self._decoder.decode([Wanted(base.id, base.place, raw)])
+            raw = self._known.get(base.id)
+            if raw is None or self._hash.digest(raw) != base.id:
+                raw = self._decoder.scratch("base", len(put.raw))
+                self._decoder.decode([Wanted(base.id, base.place, raw)])
         except CorruptError:
             self.damaged_bases += 1  # the new chunk is written whole; the caller tells
             return None, None

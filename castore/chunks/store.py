@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from castore import _fs, limits
@@ -23,6 +23,7 @@ from castore.progress import Progress
 _BATCH_BYTES = 4 * MIB  # raw bytes that one decoding task fills
 _BATCH_CHUNKS = 512
 _OBJECT_CACHE_BYTES = 4 * MIB
+NOTHING_KNOWN: Mapping[bytes, memoryview] = {}
 
 
 class ChunkStore:
@@ -46,13 +47,13 @@ class ChunkStore:
         self._objects_bytes = 0
         self._epoch = -1
 
-    def session(self) -> WriteSession:
-        """A new writing session; use it as a context manager."""
+    def session(self, known: Mapping[bytes, memoryview] = NOTHING_KNOWN) -> WriteSession:
+        """A new writing session; use it as a context manager. known: see `WriteSession`."""
         epoch = self.access.use(lambda index: index.epoch())
         if epoch != self._epoch:
             self.files.close()  # gc swept: packs that it deleted keep their space for as long as we hold them open
             self._epoch = epoch
-        return WriteSession(self._root, self.hash, self.access, self.decoder, self.deltas, epoch)
+        return WriteSession(self._root, self.hash, self.access, self.decoder, self.deltas, epoch, known)
 
     def places(self, ids: Sequence[bytes]) -> list[Place]:
         """Where records lie. Raises MissingError."""

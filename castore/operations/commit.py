@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from castore import limits
 from castore.chunks import pack
 from castore.chunks.session import WriteSession
-from castore.errors import CorruptError, UsageError
+from castore.chunks.store import NOTHING_KNOWN
+from castore.errors import CorruptError
 from castore.history.names import check_name
 from castore.history.reflog import Change
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit, ComponentStats
 from castore.objects.tree import TreeWriter
 from castore.operations.bases import Bases
+from castore.operations.details import Details
 from castore.operations.ingest import store_sources
 from castore.operations.nearest import Nearest
 from castore.operations.sources import LiveSource, Source
@@ -28,57 +28,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
-    """What the caller says of a commit. metrics: finite or not, as floats. meta: notes by name."""
-
-    message: str
-    step: int | None
-    metrics: Mapping[str, float]
-    meta: Mapping[str, str]
-    tier: str | None
-    author: str
-    time: datetime
-    environment: Mapping[str, str]
-
-    def checked(self) -> Details:
-        """Itself, with metrics as floats. Raises UsageError that names what is of the wrong type."""
-        if self.step is not None and (type(self.step) is not int or self.step < 0):
-            raise UsageError(f"step must be a whole number from 0 on, not {self.step!r}")
-        if len(self.message.encode("utf-8", "surrogatepass")) > limits.MAX_MESSAGE_BYTES:
-            raise UsageError(
-                f"the message is longer than {limits.MAX_MESSAGE_BYTES} bytes; put it in a file and commit that"
-            )
-        metrics = {}
-        for name, value in self.metrics.items():
-            try:
-                metrics[str(name)] = float(value)
-            except (TypeError, ValueError, OverflowError):
-                raise UsageError(f"metric {name!r} must be a number, not {type(value).__name__}") from None
-        return replace(self, metrics=metrics, meta={str(name): str(text) for name, text in self.meta.items()})
-
-
-@dataclass(frozen=True, slots=True)
 class Committed:
-    """The commit, and the bytes that its packs take on disk."""
+    """The commit, and the bytes that its packs take on disk.
+
+    anchors: the chunks among those written that deltas to their next versions are going to stand on.
+    """
 
     commit: Commit
     new_bytes: int
+    anchors: frozenset[bytes]
 
 
 def commit_state(repo: Repository, state: object, branch: str, details: Details) -> Committed:
     """Commit a live state. Raises StateError, before anything is written, for a leaf that has no safe encoding."""
-    from castore.operations.counters import Counters
     from castore.state.live import flatten
-    from castore.state.roles import relations
 
     flat = flatten(state)
     with no_collection():
         sources = [LiveSource(source) for source in flat.sources]
+    return commit_flat(repo, flat.root, sources, branch, details)
+
+
+def commit_flat(
+    repo: Repository,
+    root: nodes.Node,
+    sources: Sequence[Source],
+    branch: str,
+    details: Details,
+    known: Mapping[bytes, memoryview] = NOTHING_KNOWN,
+) -> Committed:
+    """Commit a state that has been flattened, wherever its bytes are by now. known: see `WriteSession`."""
+    from castore.operations.counters import Counters
+    from castore.state.roles import relations
 
     def relate(bases: Bases) -> Mapping[nodes.Path, Relation]:
-        return relations(flat.root, Counters(repo, sources, bases))
+        return relations(root, Counters(repo, sources, bases))
 
-    return commit_tree(repo, flat.root, sources, branch, details, relate=relate)
+    return commit_tree(repo, root, sources, branch, details, relate=relate, known=known)
 
 
 def commit_tree(
@@ -90,6 +76,7 @@ def commit_tree(
     verify: Callable[[], None] = lambda: None,
     inline_bytes: Mapping[str, int] | None = None,
     relate: Callable[[Bases], Mapping[nodes.Path, Relation]] = lambda _bases: {},
+    known: Mapping[bytes, memoryview] = NOTHING_KNOWN,
 ) -> Committed:
     """Commit a tree whose tensors' bytes are in `sources`. verify: raises if what was read changed meanwhile.
 
@@ -98,7 +85,6 @@ def commit_tree(
     Raises RefConflictError when another process moved the branch, StorageError when the disk refuses; the history is
     then as it was.
     """
-    details = details.checked()
     check_name(branch)
     repo.require_features()
     parent = repo.refs.branch(branch)
@@ -107,7 +93,7 @@ def commit_tree(
         bases = Bases(tree, Nearest(repo, branch, tree))
         related = relate(bases)
         bases.look_up(sources)
-    with repo.chunks.session() as session:
+    with repo.chunks.session(known) as session:
         for commit in _attempts(repo, session, root, sources, bases, related, parent, details, inline_bytes or {}):
             verify()
             session.seal()
@@ -124,7 +110,7 @@ def commit_tree(
             repo.progress.note(
                 f"{session.damaged_bases} chunks of the parent are damaged and could not be bases; run `castore fsck`"
             )
-        return Committed(commit, session.added_bytes)
+        return Committed(commit, session.added_bytes, frozenset(session.anchors))
 
 
 def _parent_tree(repo: Repository, parent: str | None) -> nodes.Node | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from castore.errors import UsageError
 from castore.objects import nodes
-from castore.operations.commit import Committed, Details, commit_tree
+from castore.operations.commit import Committed, commit_tree
+from castore.operations.details import Details
 from castore.operations.sources import SegmentSource
 from castore.repo import Repository
 from castore.state.files.scan import scan_source

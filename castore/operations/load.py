@@ -31,16 +31,25 @@ def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: t
 
 def load_into(repo: Repository, rev: str, state: Any) -> None:
     """Load a commit into an existing state, in place. Raises StateError, with nothing written, if it does not fit."""
-    from castore.state.live import fill_in_place
-
     root = repo.tree(repo.commit(repo.resolve(rev)))
     if isinstance(root, nodes.Directory):
         raise StateError(f"{rev} is a commit of files; load it and copy what you need, or check it out")
+    restore(repo, root, state)
+
+
+def restore(repo: Repository, root: nodes.Node, state: Any, strict: bool = True) -> list[str]:
+    """Load a tree into an existing state, in place; returns what does not fit and was left as it is, a line each.
+
+    Raises StateError, with nothing written, where `strict` and something does not fit; CorruptError.
+    """
+    from castore.state.live import fill_in_place
+
     check_sizes(root, repo.hash.size)
-    target = fill_in_place(root, state)
+    target = fill_in_place(root, state, strict)
     sinks = target.sinks()
     fill(repo, sinks, _paths(root, sinks))
     target.finish()
+    return target.left
 
 
 def _state(repo: Repository, root: nodes.Node, device: torch.device | str | None) -> Any:

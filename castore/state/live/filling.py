@@ -16,6 +16,7 @@ from castore.state.live.building import Builder, Sink, made_key
 from castore.state.live.elements import numpy_dtype, swapped, torch_dtype
 from castore.state.live.refusals import shown
 from castore.state.live.sources import array_bytes, tensor_bytes
+from castore.state.live.modules import compare_optimizer, is_plain, same_dtypes
 from castore.state.live.targets import (
     Finish,
     called,
@@ -33,32 +34,41 @@ from castore.state.live.targets import (
 _SHOWN = 10
 
 
-def fill_in_place(root: Node, state: Any) -> InPlace:
+def fill_in_place(root: Node, state: Any, strict: bool = True) -> InPlace:
     """Prepare to load `root` into `state`: a dict, list, tensor, array or an object with load_state_dict.
 
     Tensors must agree in path, shape and dtype; a dict or list without tensors is replaced as a whole; an object with
     `state_dict` and `load_state_dict` (module, optimizer, scheduler) is given its part when all is read.
-    Raises StateError that lists what does not fit. Nothing is written until a sink is.
+    Raises StateError that lists what does not fit, or without `strict` leaves it as it is; see `InPlace.left`.
+    Nothing is written until a sink is.
     """
-    return InPlace(root, state)
+    return InPlace(root, state, strict)
 
 
 class InPlace:
-    """`sinks()` are filled by the caller, then `finish()` is called once."""
+    """`sinks()` are filled by the caller, then `finish()` is called once.
 
-    def __init__(self, root: Node, state: Any) -> None:
+    left: what does not fit and is left as it is, one line each. After `finish` also what an object refused.
+    """
+
+    def __init__(self, root: Node, state: Any, strict: bool = True) -> None:
         self._problems: list[str] = []
+        self._strict = strict
         self._sinks: list[Sink] = []
         self._bases: dict[int, torch.Tensor] = {}
         self._state = state
         with torch.no_grad(), no_collection():
             self._finish = self._plan(root, state, ())
         if type(state) in (tuple, frozenset) or not is_target(state):
-            self._problems.append(f"a {type(state).__name__} cannot be loaded into: give a dict, a list or tensors")
-        if self._problems:
+            raise StateError(f"a {type(state).__name__} cannot be loaded into: give a dict, a list or tensors")
+        if self._problems and strict:
             shown_problems = "; ".join(self._problems[:_SHOWN])
             more = len(self._problems) - _SHOWN
             raise StateError(f"the state does not fit: {shown_problems}" + (f"; and {more} more" if more > 0 else ""))
+
+    @property
+    def left(self) -> list[str]:
+        return list(self._problems)
 
     def sinks(self) -> list[Sink]:
         """(entry, the bytes to write) of every tensor: its own memory, or a temporary where not contiguous on the CPU.
@@ -88,12 +98,14 @@ class InPlace:
         ):
             return self._list(node, current, path)
         if holds_target(current):
-            return self._problem(path, f"the commit has {called(node)} where the state has a {type(current).__name__}")
+            text = f"the commit has {called(node)} where the state has a {type(current).__name__}"
+            return self._problem(path, text, current)
         return self._replacement(node, current)
 
-    def _problem(self, path: Path, text: str) -> Finish:
+    def _problem(self, path: Path, text: str, current: Any) -> Finish:
+        """What does not fit stays as it is."""
         self._problems.append(f"{shown(path)}: {text}")
-        return lambda: None
+        return lambda: current
 
     # Tensors and arrays
 
@@ -103,11 +115,13 @@ class InPlace:
             theirs, ours = f"{entry.dtype}{list(entry.shape)}", f"{str(current.dtype)[6:]}{list(current.shape)}"
             if isinstance(node, Shared):
                 self._base(node, None, path)
-            return self._problem(path, f"the commit has {theirs}, the state {ours}")
+            return self._problem(path, f"the commit has {theirs}, the state {ours}", current)
         if current.layout is not torch.strided or any(
             step == 0 and size > 1 for size, step in zip(current.shape, current.stride(), strict=True)
         ):
-            return self._problem(path, "the state's tensor is sparse or overlaps itself: give it memory of its own")
+            return self._problem(
+                path, "the state's tensor is sparse or overlaps itself: give it memory of its own", current
+            )
         if isinstance(node, nodes.Tensor):
             if writable_directly(current):
                 self._sinks.append((node, tensor_bytes(current)))
@@ -135,7 +149,7 @@ class InPlace:
 
     def _from_base(self, view: View, current: torch.Tensor, path: Path) -> Finish:
         if view.base not in self._bases:
-            return self._problem(path, f"looks into shared memory {view.base}, which the tree lacks")
+            return self._problem(path, f"looks into shared memory {view.base}, which the tree lacks", current)
         source = look(view, self._bases[view.base], path)
         if source.data_ptr() == current.data_ptr() and source.stride() == current.stride():
             return lambda: current
@@ -143,14 +157,14 @@ class InPlace:
 
     def _array(self, entry: nodes.Tensor, current: np.ndarray[Any, Any], path: Path) -> Finish:
         if entry.kind != "array":
-            return self._problem(path, f"the commit has {called(entry)} where the state has a NumPy array")
+            return self._problem(path, f"the commit has {called(entry)} where the state has a NumPy array", current)
         dtype = numpy_dtype(entry.dtype, entry.numpy_dtype)
         shape = entry.shape[:-1] if entry.dtype == "bytes" else entry.shape
         if current.dtype != dtype or current.shape != shape:
             theirs, ours = f"{dtype}{list(shape)}", f"{current.dtype}{list(current.shape)}"
-            return self._problem(path, f"the commit has {theirs}, the state {ours}")
+            return self._problem(path, f"the commit has {theirs}, the state {ours}", current)
         if not current.flags.writeable:
-            return self._problem(path, "the state's array is read-only: give a writable one")
+            return self._problem(path, "the state's array is read-only: give a writable one", current)
         if current.flags.c_contiguous and not swapped(dtype):
             self._sinks.append((entry, array_bytes(current)))
             return lambda: current
@@ -173,46 +187,73 @@ class InPlace:
             name = made_key(key)
             found.add(name)
             if name not in current:
-                self._problem(here, "only the commit has it")
+                self._problem(here, "only the commit has it", None)
+                self._keep_shared(item, here)
                 continue
             items.append((name, self._plan(item, current[name], here)))
         for name in current:
             if name not in found:
-                self._problem((*path, str(name)), "only the state has it")
+                self._problem((*path, str(name)), "only the state has it", None)
         return lambda: update(current, items, attributes)
 
     def _list(self, node: Sequence, current: list[Any] | tuple[Any, ...], path: Path) -> Finish:
         if len(node.items) != len(current):
-            return self._problem(path, f"the commit has {len(node.items)} items, the state {len(current)}")
+            return self._problem(path, f"the commit has {len(node.items)} items, the state {len(current)}", current)
         items = [
             self._plan(item, value, (*path, str(index)))
             for index, (item, value) in enumerate(zip(node.items, current, strict=True))
         ]
         return lambda: replace_items(current, items)
 
-    def _object(self, node: Node, current: Any, path: Path) -> Finish:
-        if isinstance(current, torch.nn.Module):
-            self._compare_module(node, current, path)
-        build = self._replacement(node, None)
+    # Objects with load_state_dict
 
+    def _object(self, node: Node, current: Any, path: Path) -> Finish:
+        before = len(self._problems)
+        if isinstance(current, torch.nn.Module):
+            ours = current.state_dict()
+            unfit = self._compare_module(node, ours, path)
+            if (
+                len(self._problems) == before
+                and isinstance(node, Map)
+                and is_plain(current)
+                and same_dtypes(node, ours)
+            ):
+                fill = self._dict(node, ours, path)  # its tensors are the module's own
+                return lambda: (fill(), current)[1]
+            node = self._without(node, unfit, path)
+        elif isinstance(current, torch.optim.Optimizer):
+            problems, node = compare_optimizer(node, current)
+            self._problems += [f"{shown((*path, *where))}: {text}" for where, text in problems]
+        if not isinstance(node, Map) and len(self._problems) > before:
+            return lambda: current
+        return self._given(self._replacement(node, None), current, path)
+
+    def _given(self, build: Finish, current: Any, path: Path) -> Finish:
         def finish() -> Any:
             try:
-                current.load_state_dict(build())
+                if isinstance(current, torch.nn.Module) and not self._strict:
+                    current.load_state_dict(build(), strict=False)
+                else:
+                    current.load_state_dict(build())
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                raise StateError(f"{shown(path)}: {type(current).__name__} refused its state: {error}") from error
+                refused = f"{shown(path)}: {type(current).__name__} refused its state: {error}"
+                if self._strict:
+                    raise StateError(refused) from error
+                self._problems.append(refused)
             return current
 
         return finish
 
-    def _compare_module(self, node: Node, module: torch.nn.Module, path: Path) -> None:
-        """What load_state_dict(strict=True) would refuse, found before anything is written."""
+    def _compare_module(self, node: Node, ours: dict[str, Any], path: Path) -> set[str]:
+        """What load_state_dict(strict=True) would refuse, found before anything is written; the names it is of."""
         if not isinstance(node, Map):
-            self._problem(path, f"the commit has {called(node)} where the state has a module")
-            return
+            self._problem(path, f"the commit has {called(node)} where the state has a module", None)
+            return set()
         theirs = {str(key.value): item for key, item in node.items if isinstance(key, nodes.Value)}
-        ours = module.state_dict()
-        for name in [*(name for name in theirs if name not in ours), *(name for name in ours if name not in theirs)]:
-            self._problem((*path, name), "only the commit has it" if name in theirs else "only the state has it")
+        unfit = {name for name in theirs if name not in ours}
+        for name in [*(name for name in theirs if name in unfit), *(name for name in ours if name not in theirs)]:
+            text = "only the commit has it" if name in theirs else "only the state has it"
+            self._problem((*path, name), text, None)
         for name, item in theirs.items():
             entry = item.view if isinstance(item, Shared) else item
             current = ours.get(name)
@@ -221,7 +262,27 @@ class InPlace:
                 and isinstance(current, torch.Tensor)
                 and tuple(current.shape) != entry.shape
             ):
-                self._problem((*path, name), f"the commit has {list(entry.shape)}, the state {list(current.shape)}")
+                text = f"the commit has {list(entry.shape)}, the state {list(current.shape)}"
+                self._problem((*path, name), text, None)
+                unfit.add(name)
+        return unfit
+
+    def _without(self, node: Node, names: set[str], path: Path) -> Node:
+        """A map without some of its items."""
+        if not names or not isinstance(node, Map):
+            return node
+        kept = []
+        for key, item in node.items:
+            if isinstance(key, nodes.Value) and str(key.value) in names:
+                self._keep_shared(item, (*path, str(key.value)))
+            else:
+                kept.append((key, item))
+        return Map(node.kind, kept)
+
+    def _keep_shared(self, item: Node, path: Path) -> None:
+        """Memory that an item left out shares with others is read all the same."""
+        if isinstance(item, Shared):
+            self._base(item, None, path)
 
     # Values made anew
 

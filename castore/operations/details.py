@@ -1,0 +1,74 @@
+"""What is said of a commit beside its state: by the caller, and by the process that makes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from castore import limits
+from castore.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What the caller says of a commit. metrics: finite or not, as floats. meta: notes by name."""
+
+    message: str
+    step: int | None
+    metrics: Mapping[str, float]
+    meta: Mapping[str, str]
+    tier: str | None
+    author: str
+    time: datetime
+    environment: Mapping[str, str]
+
+    def checked(self) -> Details:
+        """Itself, with metrics as floats. Raises UsageError that names what is of the wrong type."""
+        if self.step is not None and (type(self.step) is not int or self.step < 0):
+            raise UsageError(f"step must be a whole number from 0 on, not {self.step!r}")
+        if len(self.message.encode("utf-8", "surrogatepass")) > limits.MAX_MESSAGE_BYTES:
+            raise UsageError(
+                f"the message is longer than {limits.MAX_MESSAGE_BYTES} bytes; put it in a file and commit that"
+            )
+        metrics = {}
+        for name, value in self.metrics.items():
+            try:
+                metrics[str(name)] = float(value)
+            except (TypeError, ValueError, OverflowError):
+                raise UsageError(f"metric {name!r} must be a number, not {type(value).__name__}") from None
+        return replace(self, metrics=metrics, meta={str(name): str(text) for name, text in self.meta.items()})
+
+
+def details(
+    message: str = "",
+    step: int | None = None,
+    metrics: Mapping[str, float] | None = None,
+    meta: Mapping[str, str] | None = None,
+    tier: str | None = None,
+    author: str | None = None,
+    time: datetime | None = None,
+) -> Details:
+    """Details, with what the caller left out: who commits, the time, and the environment of this process."""
+    from castore.state.environment import environment
+
+    return Details(
+        message, step, metrics or {}, meta or {}, tier, author or whoami(), time or now(), environment()
+    ).checked()
+
+
+def whoami() -> str:
+    """Who commits unless the caller says otherwise: USER@HOST."""
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no entry in the password file, as in some containers
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"
+
+
+def now() -> datetime:
+    """The time with the local zone."""
+    return datetime.now().astimezone()

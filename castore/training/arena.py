@@ -1,0 +1,63 @@
+"""Memory that two processes share: what a loop's tensors are copied into, and what is committed from there.
+
+Each segment is an anonymous file, mapped by both. Its pages stay from commit to commit, so that a copy into them costs
+no page faults; a system's shared-memory quota (/dev/shm) plays no part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from castore.errors import StorageError
+
+PAGE_BYTES = 4096
+
+
+@dataclass(slots=True)
+class Segment:
+    """One mapped anonymous file. number: its name between the processes. view: all of it, writable."""
+
+    number: int
+    fd: int
+    nbytes: int
+    mapped: mmap.mmap
+    view: memoryview
+
+    def close(self) -> None:
+        """Give the memory back, as far as nobody still looks into it."""
+        os.close(self.fd)
+        self.view.release()
+        with contextlib.suppress(BufferError):  # a view of it lives on; its pages go with that
+            self.mapped.close()
+
+
+def create(number: int, nbytes: int) -> Segment:
+    """A new segment. Raises StorageError when the memory cannot be had."""
+    try:
+        fd = _anonymous_file()
+        os.ftruncate(fd, nbytes)
+        return attach(number, fd, nbytes)
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"cannot get {nbytes} bytes of shared memory to stage commits in ({error}); set delta_base='disk', "
+            "which needs half of it, or commit less"
+        ) from None
+
+
+def attach(number: int, fd: int, nbytes: int) -> Segment:
+    """A segment by its file descriptor, which it owns from now on."""
+    mapped = mmap.mmap(fd, nbytes)
+    return Segment(number, fd, nbytes, mapped, memoryview(mapped))
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("castore-staging", os.MFD_CLOEXEC)
+    file, path = tempfile.mkstemp(prefix="castore-staging-")  # not on Linux
+    Path(path).unlink()
+    return file

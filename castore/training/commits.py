@@ -1,0 +1,181 @@
+"""Commits that the loop does not wait for: a copy is taken at once, and the commit is made of that, beside the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from castore.errors import CastoreError, UsageError
+from castore.history.names import check_name
+from castore.operations.details import details
+from castore.training.job import Done, Job
+from castore.training.worker import ProcessWorker, ThreadWorker, Worker
+
+if TYPE_CHECKING:
+    from castore.objects.commit import Commit
+    from castore.store import Store
+    from castore.training.staging import Staging
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A commit, made. raw_bytes: of its tensors. new_bytes: that it took on disk. copied_bytes: by the loop, meanwhile.
+
+    stall_seconds: how long the loop stood still for it, of these waited_seconds for an earlier commit to be done.
+    seconds: how long it then took beside the loop.
+    """
+
+    commit: Commit
+    raw_bytes: int
+    new_bytes: int
+    copied_bytes: int
+    stall_seconds: float
+    waited_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A commit that was begun: as in `Finished`, what is known of it by then."""
+
+    step: int | None
+    raw_bytes: int
+    copied_bytes: int
+    stall_seconds: float
+    waited_seconds: float
+
+
+class Commits:
+    """Commits states to a branch, one at a time, beside the loop.
+
+    What failed is raised by the next call of `commit`, `poll`, `wait` or `close`, once. Not safe from several threads.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        branch: str = "main",
+        *,
+        worker: str = "process",
+        delta_base: str = "memory",
+        on_finished: Callable[[Finished], None] = lambda _finished: None,
+    ) -> None:
+        """worker: "process" or "thread", who makes the commits. delta_base: "memory" keeps what deltas are taken
+        against (twice the state's size in all), "disk" decodes it (once its size).
+
+        Raises UsageError, RefNameError.
+        """
+        check_name(branch)
+        if worker not in ("process", "thread"):
+            raise UsageError(f"worker is 'process' or 'thread', not {worker!r}")
+        if delta_base not in ("memory", "disk"):
+            raise UsageError(f"delta_base is 'memory' or 'disk', not {delta_base!r}")
+        self.branch = branch
+        self._store = store
+        self._kind = worker
+        self._keep_anchors = delta_base == "memory"
+        self._on_finished = on_finished
+        self._staging: Staging | None = None
+        self._worker: Worker | None = None
+        self._begun: Begun | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a commit was begun whose end nobody has heard of yet."""
+        return self._begun is not None
+
+    def commit(
+        self,
+        state: Any,
+        message: str = "",
+        step: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        meta: Mapping[str, str] | None = None,
+        tier: str | None = None,
+    ) -> Begun:
+        """Copy a state and begin to commit it; waits first for the commit before. The state may change at once.
+
+        Raises StateError (a leaf without a safe encoding; nothing was begun), StorageError (no memory for the copy),
+        and what failed of the commit before.
+        """
+        from castore.state.live import flatten
+
+        started = time.perf_counter()
+        self.wait()
+        waited = time.perf_counter() - started
+        told = details(message, step, metrics, meta, tier)
+        flat = flatten(state)
+        staging = self._staged()
+        copied = staging.copy(flat)
+        job = Job(flat.root, copied.staged, copied.inline, copied.known, copied.segments, self.branch, told)
+        self._maker().submit(job, staging.segments)
+        raw = sum(source.nbytes for source in flat.sources)
+        stall = time.perf_counter() - started
+        self._begun = Begun(step, raw, copied.copied_bytes, stall, waited)
+        return self._begun
+
+    def poll(self) -> Finished | None:
+        """What the commit in flight came to, if it has ended by now. Raises its error."""
+        return self._heard(wait=False)
+
+    def wait(self) -> Finished | None:
+        """Wait for the commit in flight. Raises its error."""
+        return self._heard(wait=True)
+
+    def close(self) -> None:
+        """Wait, and end what makes the commits. Raises the error of the commit in flight, after all is ended."""
+        try:
+            self.wait()
+        finally:
+            if self._worker is not None:
+                self._worker.close()
+                self._worker = None
+            if self._staging is not None:
+                self._staging.close()
+                self._staging = None
+
+    def _staged(self) -> Staging:
+        if self._staging is None:
+            from castore.training.staging import Staging
+
+            self._staging = Staging(self._store.repository.config.chunk_elements, self._keep_anchors)
+        return self._staging
+
+    def _maker(self) -> Worker:
+        if self._worker is None:
+            repo = self._store.repository
+            self._worker = ProcessWorker(repo.path) if self._kind == "process" else ThreadWorker(repo)
+        return self._worker
+
+    def _heard(self, wait: bool) -> Finished | None:
+        if self._begun is None or self._worker is None:
+            return None
+        outcome = self._worker.result(wait)
+        if outcome is None:
+            return None
+        begun, self._begun = self._begun, None
+        if isinstance(outcome, Done):
+            return self._finished(begun, outcome)
+        if isinstance(outcome, CastoreError):
+            self._worker.close()
+            self._worker = None  # a new one, should the loop go on: this one may be what failed
+        raise outcome
+
+    def _finished(self, begun: Begun, done: Done) -> Finished:
+        self._staged().committed(done)
+        for note in done.notes:
+            self._store.progress.note(note)
+        self._store.last_new_bytes = done.new_bytes
+        finished = Finished(
+            done.commit,
+            begun.raw_bytes,
+            done.new_bytes,
+            begun.copied_bytes,
+            begun.stall_seconds,
+            begun.waited_seconds,
+            done.seconds,
+        )
+        self._on_finished(finished)
+        return finished

@@ -1,0 +1,185 @@
+"""Who makes the commits beside the loop: a process of its own, or a thread of the loop's.
+
+The process loads no torch, runs at a lower priority than training, and takes nothing from the loop's interpreter. It
+ignores the signals that end the loop, finishes what it was given, and goes when the loop is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
+from typing import Protocol
+
+from castore.errors import CastoreError, StorageError
+from castore.progress import Silent
+from castore.repo import Repository
+from castore.training import arena, job
+from castore.training.arena import Segment
+from castore.training.job import Done, Job
+
+NICE = 10
+
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from castore.training.worker import serve; serve(*map(int, sys.argv[2:4]), sys.argv[4])"
+)
+
+
+class WorkerDiedError(StorageError):
+    """The process that makes commits is gone: killed, or out of memory."""
+
+
+class Worker(Protocol):
+    """Makes one commit at a time."""
+
+    def submit(self, job: Job, segments: Mapping[int, Segment]) -> None:
+        """Begin a commit. Raises WorkerDiedError."""
+        ...
+
+    def result(self, wait: bool) -> Done | BaseException | None:
+        """What became of the commit: made, failed, or (without `wait`) not done yet: None."""
+        ...
+
+    def close(self) -> None:
+        """End it. What was begun is finished before."""
+        ...
+
+
+class ThreadWorker:
+    """A thread of this process, and the threads of the store's pool."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._thread: threading.Thread | None = None
+        self._outcome: Done | BaseException | None = None
+
+    def submit(self, job_: Job, segments: Mapping[int, Segment]) -> None:
+        views = {number: segment.view for number, segment in segments.items()}
+
+        def work() -> None:
+            try:
+                self._outcome = job.run(self._repo, job_, views)
+            except Exception as error:  # handed over: raised in the loop, see `result`
+                self._outcome = error
+
+        self._outcome = None
+        self._thread = threading.Thread(target=work, name="castore-commit", daemon=False)
+        self._thread.start()
+
+    def result(self, wait: bool) -> Done | BaseException | None:
+        if self._thread is None:
+            return None
+        self._thread.join(None if wait else 0)
+        if self._thread.is_alive():
+            return None
+        self._thread = None
+        return self._outcome
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+
+class ProcessWorker:
+    """A process that has the store open, with the segments mapped."""
+
+    def __init__(self, store: Path, nice: int = NICE) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno()), str(nice), str(store)]
+            # Not multiprocessing: its children run the user's main module once more.
+            self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        self._connection = Connection(ours.detach())
+        self._sent: set[int] = set()
+
+    def submit(self, job_: Job, segments: Mapping[int, Segment]) -> None:
+        try:
+            self._connection.send(job_)
+            for number, _ in job_.segments:
+                if number not in self._sent:
+                    send_handle(self._connection, segments[number].fd, self._process.pid)
+            self._sent = {number for number, _ in job_.segments}
+        except OSError as error:
+            raise self._died() from error
+
+    def result(self, wait: bool) -> Done | BaseException | None:
+        try:
+            if not wait and not self._connection.poll():
+                return None
+            outcome: Done | BaseException = self._connection.recv()
+            return outcome
+        except (EOFError, OSError):
+            return self._died()
+
+    def _died(self) -> WorkerDiedError:
+        self._connection.close()
+        code = self._process.wait()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return WorkerDiedError(
+            f"the process that makes commits ended ({how}), perhaps for want of memory; the commit that it was making "
+            "is lost, the store and all commits before are as they were"
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.wait()
+
+
+class _Telling(Silent):
+    """Notes go to the loop with the result, since nobody reads what this process prints."""
+
+    def __init__(self) -> None:
+        self._notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def taken(self) -> list[str]:
+        """The notes since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+
+def serve(fd: int, nice: int, store: str) -> None:
+    """The process: takes jobs from the connection `fd` until it is closed."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    os.nice(nice)
+    connection = Connection(fd)
+    segments: dict[int, Segment] = {}
+    repo: Repository | None = None
+    telling = _Telling()
+    while True:
+        try:
+            wanted: Job = connection.recv()
+            for number in [number for number in segments if number not in dict(wanted.segments)]:
+                segments.pop(number).close()
+            for number, nbytes in wanted.segments:
+                if number not in segments:
+                    segments[number] = arena.attach(number, recv_handle(connection), nbytes)
+        except (EOFError, OSError):
+            return  # the loop is gone, or wants no more
+        outcome: Done | BaseException
+        try:
+            repo = repo or Repository(Path(store), telling)
+            outcome = job.run(repo, wanted, {number: segment.view for number, segment in segments.items()})
+            outcome = dataclasses.replace(outcome, notes=tuple(telling.taken()))
+        except CastoreError as error:
+            outcome = error
+        except Exception as error:
+            # An error of ours that may not be fit to travel: its text is.
+            outcome = CastoreError(f"the commit failed: {type(error).__name__}: {error}")
+        try:
+            connection.send(outcome)
+        except OSError:
+            return
