@@ -1,0 +1,1 @@
+"""The training loop's door: when to commit, and how to go on."""
