@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class Config:
     chunk_elements: elements of a chunk. max_depth: deltas between a record and a standalone one, at most;
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
-    what only a reflog leads to.
+    what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -35,6 +36,7 @@ class Config:
     max_depth_predicted: int = 2
     max_span: int = 12
     reflog_expire_days: int = 30
+    policy: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_uuid() -> str:
@@ -64,6 +66,7 @@ def write(config: Config, root: Path) -> None:
                     "max_span": config.max_span,
                 },
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
+                **({"policy": dict(config.policy)} if config.policy else {}),
             }
         ).encode(),
     )
@@ -134,6 +137,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         max_depth_predicted=_setting(delta, "max_depth_predicted", int, path, default.max_depth_predicted),
         max_span=_setting(delta, "max_span", int, path, default.max_span),
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
+        policy=_setting(table, "policy", dict, path, {}),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)
