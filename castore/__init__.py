@@ -33,11 +33,19 @@ from castore.errors import (
 )
 
 if TYPE_CHECKING:
+    from castore.checkpointer import Checkpointer
     from castore.objects.commit import Commit
     from castore.store import Store, discover, init, open
+    from castore.training.policy import Policy
+    from castore.training.resume import InexactResumeWarning
+    from castore.training.sampler import ResumableSampler
 
 _LAZY = {
+    "Checkpointer": "castore.checkpointer",
     "Commit": "castore.objects.commit",
+    "InexactResumeWarning": "castore.training.resume",
+    "Policy": "castore.training.policy",
+    "ResumableSampler": "castore.training.sampler",
     "Store": "castore.store",
     "discover": "castore.store",
     "init": "castore.store",
@@ -47,13 +55,17 @@ _LAZY = {
 __all__ = [
     "AmbiguousRevisionError",
     "CastoreError",
+    "Checkpointer",
     "Commit",
     "CorruptError",
+    "InexactResumeWarning",
     "LockTimeoutError",
     "MissingError",
+    "Policy",
     "RefConflictError",
     "RefExistsError",
     "RefNameError",
+    "ResumableSampler",
     "RevisionError",
     "StateError",
     "StorageError",

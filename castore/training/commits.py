@@ -82,6 +82,11 @@ class Commits:
         self._begun: Begun | None = None
 
     @property
+    def begun(self) -> Begun | None:
+        """The commit in flight."""
+        return self._begun
+
+    @property
     def in_flight(self) -> bool:
         """Whether a commit was begun whose end nobody has heard of yet."""
         return self._begun is not None

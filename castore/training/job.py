@@ -73,7 +73,7 @@ class Done:
 
 
 def run(repo: Repository, job: Job, views: Mapping[int, memoryview]) -> Done:
-    """Make the commit. views: the memory of each segment. Raises what a commit raises: the history is as it was then."""
+    """Make the commit. views: the memory of each segment. Raises what commits raise: the history is as it was then."""
     started = time.perf_counter()
     memory = {**views, INLINE: memoryview(job.inline)}
     sources = [_StagedSource(staged, memory[staged.segment]) for staged in job.staged]

@@ -128,10 +128,17 @@ def as_part(name: str, value: Any) -> Any:
 
 def state_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The state of all parts, by name."""
-    return {
-        name: part.state_dict() if callable(getattr(part, "state_dict", None)) else part
-        for name, part in parts.items()
-    }
+    return {name: _state(part) for name, part in parts.items()}
+
+
+def _state(part: Any) -> Any:
+    if callable(getattr(part, "state_dict", None)):
+        return part.state_dict()
+    if type(part) is dict:
+        return {key: _state(item) for key, item in part.items()}
+    if type(part) is list:
+        return [_state(item) for item in part]
+    return part
 
 
 def optimizers_of(parts: Mapping[str, Any]) -> list[torch.optim.Optimizer]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from castore.cli import output
 from castore.cli.options import parse_time
+from castore.quantities import size
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=timezone(timedelta(hours=1)))
 
@@ -30,12 +31,12 @@ NOW = datetime(2026, 3, 10, 12, 0, tzinfo=timezone(timedelta(hours=1)))
     ],
 )
 def test_sizes_have_three_digits_in_decimal_units(count: int, text: str) -> None:
-    assert output.size(count) == text
+    assert size(count) == text
 
 
 @given(st.integers(0, 10**17))
 def test_a_size_is_near_what_it_says(count: int) -> None:
-    number, unit = output.size(count).split()
+    number, unit = size(count).split()
     shown = float(number) * 1000 ** ["B", "kB", "MB", "GB", "TB", "PB"].index(unit)
     assert abs(shown - count) <= 0.006 * count
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from castore.cli.output import json_option, print_json, printable, size
+from castore.cli.output import json_option, print_json, printable
 from castore.cli.session import Session, pass_session
+from castore.quantities import size
 
 EPILOG = """\b
 Examples:

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from castore.cli.options import number_pairs, text_pairs
-from castore.cli.output import first_line, json_option, print_json, short, size, yellow
+from castore.cli.output import first_line, json_option, print_json, short, yellow
 from castore.cli.session import Session, pass_session
+from castore.quantities import size
 
 EPILOG = """\b
 Examples:

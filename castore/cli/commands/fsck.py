@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from castore.cli.output import green, json_option, print_json, printable, red, short, size
+from castore.cli.output import green, json_option, print_json, printable, red, short
 from castore.cli.records import fsck_record
 from castore.cli.session import Session, pass_session
 from castore.errors import CorruptError
 from castore.maintenance.reports import FsckError, FsckReport
+from castore.quantities import size
 
 EPILOG = """\b
 Examples:

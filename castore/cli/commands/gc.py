@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from castore.cli.output import first_line, json_option, print_json, short, size, yellow
+from castore.cli.output import first_line, json_option, print_json, short, yellow
 from castore.cli.records import gc_record
 from castore.cli.session import Session, pass_session
 from castore.maintenance.reports import GcReport
+from castore.quantities import size
 
 EPILOG = """\b
 Examples:

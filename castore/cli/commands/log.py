@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
-from castore.cli.output import first_line, json_option, metric, print_json, printable, short, size, timestamp, yellow
+from castore.cli.output import first_line, json_option, metric, print_json, printable, short, timestamp, yellow
 from castore.cli.records import commit_record
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
 from castore.history.graph import graph_prefixes
 from castore.objects.commit import Commit
+from castore.quantities import size
 
 EPILOG = """\b
 Examples:

@@ -16,13 +16,13 @@ from castore.cli.output import (
     print_json,
     print_table,
     printable,
-    size,
     timestamp,
     yellow,
 )
 from castore.cli.records import commit_record, commit_stats_record
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
+from castore.quantities import size
 from castore.objects.commit import Commit, ComponentStats
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from castore.cli.output import (
     print_table,
     printable,
     short,
-    size,
     yellow,
 )
 from castore.cli.records import component_record, store_stats_record
 from castore.cli.session import Session, pass_session
+from castore.quantities import size
 
 if TYPE_CHECKING:
     from castore.objects.commit import Commit

@@ -14,9 +14,9 @@ from castore.quiet import no_collection
 from castore.state.live.allocation import allocate, finished, look, writable
 from castore.state.live.building import Builder, Sink, made_key
 from castore.state.live.elements import numpy_dtype, swapped, torch_dtype
+from castore.state.live.modules import compare_optimizer, is_plain, same_dtypes
 from castore.state.live.refusals import shown
 from castore.state.live.sources import array_bytes, tensor_bytes
-from castore.state.live.modules import compare_optimizer, is_plain, same_dtypes
 from castore.state.live.targets import (
     Finish,
     called,

@@ -1,0 +1,204 @@
+"""Checkpointer: the training loop's door. It commits when a policy says so, beside the loop, and goes on exactly."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from castore.errors import CastoreError
+from castore.store import Store
+from castore.training import console, parts, resume, space
+from castore.training.commits import Begun, Commits, Finished
+from castore.training.policy import Policy, as_policy
+from castore.training.preemption import Preemption
+from castore.training.schedule import Schedule
+
+
+class Checkpointer:
+    """Commits the objects of a training loop to a branch, and restores them.
+
+        ckpt = castore.Checkpointer(store, branch="exp1", model=model, optimizer=opt, scheduler=sched, loader=loader)
+        for step in range(ckpt.resume(), steps):
+            ...
+            ckpt.step(step, metrics={"loss": loss})
+        ckpt.close()
+
+    Use it as a context manager, or call `close`. From one thread only.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        branch: str = "main",
+        *,
+        policy: Policy | str | Mapping[str, Any] | None = None,
+        worker: str = "process",
+        delta_base: str = "memory",
+        meta: Mapping[str, str] | None = None,
+        tier: str | None = None,
+        report: bool | Callable[[str], None] | None = None,
+        on_failure: Callable[[CastoreError], None] | None = None,
+        **objects: Any,
+    ) -> None:
+        """objects: what to commit, by name: anything with `state_dict` and `load_state_dict` (modules, optimizers,
+        schedulers, a GradScaler, a StatefulDataLoader), a DataLoader with a `ResumableSampler`, random generators, and
+        dicts and lists of plain values. The global random number generators are always committed too.
+
+        policy: when to commit; default: the store's table `[policy]`, else as often as 3.5% of the time allows.
+        worker: "process" or "thread" makes the commits. delta_base: "memory" keeps twice the state's size in memory,
+        "disk" once and decodes what deltas are taken against. meta, tier: of each commit. report: a line per commit:
+        True for standard error, False for none, a function to receive it; default: on a terminal, else in the log.
+        on_failure: is told of a commit that failed, before the loop's next call raises it.
+
+        Raises UsageError, RefNameError, StateError (a leaf without a safe encoding), StorageError (not enough free
+        space for a first commit).
+        """
+        self._store = store
+        self._branch = branch
+        self._parts, self._warnings = resume.loop_parts(objects)
+        self._report = console.reporter(report)
+        self._on_failure = on_failure
+        self._meta = dict(meta or {}) | {"torch.threads": str(torch.get_num_threads())}
+        self._tier = tier
+        self._last_step: int | None = None
+        self._metrics: Mapping[str, float] = {}
+        self._gradients = parts.Gradients(parts.optimizers_of(self._parts))
+        settings = store.repository.config.policy
+        self._schedule = Schedule(as_policy(policy if policy is not None else settings or None))
+        space.check(store, branch, self._parts)
+        self._commits = Commits(store, branch, worker=worker, delta_base=delta_base, on_finished=self._tell)
+        self._preemption = Preemption() if self.policy.on_preemption else None
+
+    # Settings
+
+    @property
+    def policy(self) -> Policy:
+        """When commits are made. Set another one (or a mode's name, or a mapping) at any time."""
+        return self._schedule.policy
+
+    @policy.setter
+    def policy(self, policy: Policy | str | Mapping[str, Any]) -> None:
+        self._schedule.policy = as_policy(policy)
+
+    @property
+    def overhead(self) -> float:
+        """The share of the run's time that commits have cost so far, 0 to 1."""
+        return self._schedule.overhead
+
+    # The loop
+
+    def step(self, step: int, metrics: Mapping[str, float] | None = None) -> bool:
+        """Call at the end of each step, counted from 0; commits if the policy says so. Returns whether it did.
+
+        After SIGTERM it commits, waits, and raises SystemExit(143). Raises what failed of earlier commits.
+        """
+        self._last_step, self._metrics = step, dict(metrics or {})
+        self._listen(wait=False)
+        if self._preemption is not None and self._preemption.asked:
+            self._leave()
+        decision = self._schedule.decide(step, self._metrics, self._commits.in_flight)
+        if decision.deferred:
+            self._report(console.deferred_line(step, decision.deferred))
+        if not decision.save:
+            return False
+        if self._commits.in_flight and self.policy.when_busy == "skip" and step not in self.policy.steps:
+            self._report(console.skipped_line(step, decision.reason, self._commits.begun))
+            self._schedule.skipped()
+            return False
+        self.save()
+        return True
+
+    def save(
+        self,
+        step: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        message: str = "",
+        wait: bool = False,
+    ) -> Begun:
+        """Commit now, whatever the policy says; waits for the commit before. step, metrics: default those of the last
+        `step`. wait: return only when it is durable.
+
+        Raises StateError (a leaf without a safe encoding; nothing was begun), StorageError, and what failed before.
+        """
+        self._listen(wait=True)
+        step = self._last_step if step is None else step
+        metrics = self._metrics if metrics is None else metrics
+        state = parts.state_of(self._parts)
+        if self._gradients.pending():
+            state[parts.GRADIENTS] = self._gradients.state_dict()
+        state[parts.RNG] = parts.Generators().state_dict()
+        begun = self._commits.commit(state, message, step, metrics, self._meta, self._tier)
+        self._schedule.committed(begun.stall_seconds)
+        if wait:
+            self._listen(wait=True)
+        return begun
+
+    def wait(self) -> None:
+        """Wait until the commit in flight is durable. Raises its error."""
+        self._listen(wait=True)
+
+    # Going on
+
+    def resume(self, rev: str | None = None, strict: bool = True) -> int:
+        """Restore everything from the branch's newest commit, or from another; returns the step to go on with.
+
+        That is the one after the commit's, and 0 where the branch has no commits: nothing is restored then.
+        strict: raise StateError, with nothing restored, that lists what is missing, unexpected or of another shape;
+        without it the rest is restored and a warning says what was left. Another warning names what could not be
+        restored exactly. Raises RevisionError, CorruptError too.
+        """
+        self._listen(wait=True)
+        if rev is None and self._branch not in self._store.branches():
+            return 0
+        commit = self._store.show(self._branch if rev is None else rev)
+        targets = {**self._parts, parts.GRADIENTS: self._gradients, parts.RNG: parts.Generators()}
+        resume.restore(self._store, commit, targets, strict, self._warnings)
+        self._last_step = commit.step
+        self._report(console.resumed_line(commit.id, self._branch, commit.step))
+        return 0 if commit.step is None else commit.step + 1
+
+    # The end
+
+    def close(self) -> None:
+        """Wait for the commit in flight and end all that was begun. Raises what failed, after that. May be repeated."""
+        try:
+            self._listen(wait=True)
+        finally:
+            self._gradients.close()
+            asked = self._preemption is not None and self._preemption.close()
+            self._commits.close()
+        if asked:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def __enter__(self) -> Checkpointer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None and isinstance(error, Exception) and self.policy.on_exception:
+                self.save(message=f"{type(error).__name__}: {error}"[:500])
+        finally:
+            self.close()
+
+    def _leave(self) -> None:
+        """Commit because the process is about to be ended, and end it."""
+        self.save(message="preempted")
+        self.close()
+
+    def _listen(self, wait: bool) -> None:
+        """Hear of the commit in flight. Raises its error, once."""
+        try:
+            self._commits.wait() if wait else self._commits.poll()
+        except CastoreError as error:
+            if self._on_failure is not None:
+                self._on_failure(error)
+            raise
+
+    def _tell(self, done: Finished) -> None:
+        self._report(console.finished_line(done))

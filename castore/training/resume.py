@@ -1,0 +1,93 @@
+"""Restoring a loop: in the order that makes the next step identical, with a word for what can't be."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from castore.errors import StateError, UsageError
+from castore.objects import nodes
+from castore.objects.commit import Commit
+from castore.operations.load import restore as restore_tree
+from castore.state.environment import environment
+from castore.store import Store
+from castore.training import parts
+from castore.training.loaders import loader_part
+
+_VERSIONS = ("torch", "numpy", "python")
+_SHOWN = 10
+
+
+class InexactResumeWarning(UserWarning):
+    """A resumed run may differ from one that was never interrupted; the text names why."""
+
+
+def loop_parts(objects: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The parts of a loop by name, loaders last, and what of them can't be restored exactly.
+
+    Raises UsageError for a value that could not be given its state back, and for a name that castore uses itself.
+    """
+    found: dict[str, Any] = {}
+    loaders: dict[str, Any] = {}
+    inexact: list[str] = []
+    for name, value in objects.items():
+        if name in parts.LAST:
+            raise UsageError(f"{name!r} is a name that castore uses itself; call it something else")
+        if isinstance(value, DataLoader):
+            part, why = loader_part(name, value)
+            inexact += [why] if why is not None else []
+            if part is not None:
+                loaders[name] = part
+        elif value is not None:
+            found[name] = parts.as_part(name, value)
+    return found | loaders, inexact
+
+
+def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bool, inexact: Sequence[str]) -> None:
+    """Restore a commit of a loop into its parts.
+
+    Warns (InexactResumeWarning) of what can't be restored exactly, and without `strict` of what does not fit.
+    Raises StateError, CorruptError.
+    """
+    repo = store.repository
+    root = repo.tree(commit)
+    if not isinstance(root, nodes.Map):
+        raise StateError(f"{commit.id[:12]} is no commit of a training loop: load it, or check it out")
+    there = {nodes.key_text(key) for key, _ in root.items}
+    chosen = {name: target for name, target in targets.items() if name in there or name not in parts.LAST}
+    gradients = targets[parts.GRADIENTS]
+    if parts.GRADIENTS not in there:
+        gradients.clear()
+    left = restore_tree(repo, root, chosen, strict)
+    if left:
+        more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        _warn(f"not all of {commit.id[:12]} fits, and this was left as it is: {'; '.join(left[:_SHOWN])}{more}")
+    if parts.RNG not in there:
+        _warn(f"{commit.id[:12]} holds no states of random number generators, so they go on from where they are")
+    for text in [*inexact, *_differences(commit)]:
+        _warn(text)
+
+
+def _differences(commit: Commit) -> list[str]:
+    """What is different here and can change results in the last bits."""
+    here = environment()
+    found = [
+        f"{name} is {here.get(name)} here and was {commit.environment[name]} then: results may differ"
+        for name in _VERSIONS
+        if name in commit.environment and commit.environment[name] != here.get(name)
+    ]
+    threads = commit.meta.get("torch.threads")
+    if threads is not None and threads != str(torch.get_num_threads()):
+        found.append(
+            f"torch computes with {torch.get_num_threads()} threads here and had {threads} then: sums may be rounded "
+            f"otherwise; torch.set_num_threads({threads}) makes them the same"
+        )
+    return found
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"castore: {text}", InexactResumeWarning, stacklevel=4)
