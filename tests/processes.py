@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _LOADED = [
+    "torch._dynamo",  # what torch.optim loads at the first optimizer
     *("torch", "numba", "castore.kernels.native", "castore.codecs.byte_planes", "castore.operations.commit"),
     *("castore.operations.load", "castore.state.live", "tests.workers"),
 ]

@@ -35,7 +35,7 @@ def loader_part(name: str, loader: DataLoader[Any]) -> tuple[Any, str | None]:
     if callable(getattr(loader, "state_dict", None)):
         inexact = None
         if loader.num_workers:
-            inexact = f"{name}: random numbers that its dataset draws inside worker processes start over in mid-epoch"
+            inexact = f"{name}: random numbers that its dataset may draw inside worker processes start over in mid-epoch"
         return StatefulLoader(loader), inexact
     if isinstance(loader.sampler, ResumableSampler):
         loader.sampler.watch(loader)

@@ -1,8 +1,7 @@
 """A small real training run, for other processes: dropout, shuffled data, accumulation, a schedule of the rate.
 
-    python loop.py STORE OUT --steps 12 --loader stateful [--kill-at 5] [--workers 2] ...
-
-Writes each step's loss in hex to OUT, one line a step, and at the end a digest of weights, optimizer and generators.
+Writes each step's loss in hex to OUT, one line a step; each warning of castore's; and at the end a digest of weights,
+optimizer and generators.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import hashlib
 import os
 import random
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def digest(objects: dict[str, Any]) -> str:
     return found.hexdigest()
 
 
-def main() -> None:
+def main(*argv: str) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("store", type=Path)
     parser.add_argument("out", type=Path)
@@ -81,10 +81,12 @@ def main() -> None:
     parser.add_argument("--terminate-at", type=int, help="send SIGTERM to itself during this step")
     parser.add_argument("--raise-at", type=int)
     parser.add_argument("--worker", default="thread")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     torch.set_num_threads(1)
-    torch.manual_seed(1), random.seed(2), np.random.seed(3)
+    torch.manual_seed(1)
+    random.seed(2)
+    np.random.seed(3)
     model = nn.Sequential(nn.Linear(12, 32), nn.BatchNorm1d(32), nn.Dropout(0.3), nn.ReLU(), nn.Linear(32, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
@@ -97,7 +99,10 @@ def main() -> None:
         castore.Checkpointer(store, policy=policy, worker=args.worker, loader=loader, report=False, **objects) as ckpt,
         args.out.open("a") as out,
     ):
-        step = ckpt.resume()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", castore.InexactResumeWarning)
+            step = ckpt.resume()
+        out.writelines(f"warning {one.message}\n" for one in caught if one.category is castore.InexactResumeWarning)
         while step < args.steps:
             for inputs, targets in loader:
                 loss = nn.functional.mse_loss(model(inputs), targets) + 0.01 * random.random() * np.random.random()
@@ -123,6 +128,3 @@ def main() -> None:
                 progress["epoch"] += 1
         out.write(f"end {progress['epoch']} {digest(objects)}\n")
 
-
-if __name__ == "__main__":
-    main()
