@@ -37,9 +37,10 @@ def loader_part(name: str, loader: DataLoader[Any]) -> tuple[Any, str | None]:
         if loader.num_workers:
             inexact = f"{name}: random numbers that its dataset may draw inside worker processes start over in mid-epoch"
         return StatefulLoader(loader), inexact
-    if isinstance(loader.sampler, ResumableSampler):
-        loader.sampler.watch(loader)
-        return loader.sampler, loader.sampler.inexact(loader)
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    if isinstance(sampler, ResumableSampler):
+        sampler.watch(loader)
+        return sampler, sampler.inexact(loader)
     return None, (
         f"{name}: a DataLoader does not say where it is, so a resumed run begins its epoch anew with other data; give "
         "it sampler=castore.ResumableSampler(dataset), or use torchdata's StatefulDataLoader"

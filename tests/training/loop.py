@@ -1,7 +1,7 @@
 """A small real training run, for other processes: dropout, shuffled data, accumulation, a schedule of the rate.
 
-Writes each step's loss in hex to OUT, one line a step; each warning of castore's; and at the end a digest of weights,
-optimizer and generators.
+Writes each step's loss in hex to a file, one line a step, and at the end a digest of weights, optimizer and generators;
+to another file what castore warns of.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def main(*argv: str) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", castore.InexactResumeWarning)
             step = ckpt.resume()
-        out.writelines(f"warning {one.message}\n" for one in caught if one.category is castore.InexactResumeWarning)
+        texts = [f"{one.message}\n" for one in caught if one.category is castore.InexactResumeWarning]
+        args.out.with_suffix(".warnings").write_text("".join(texts))
         while step < args.steps:
             for inputs, targets in loader:
                 loss = nn.functional.mse_loss(model(inputs), targets) + 0.01 * random.random() * np.random.random()
