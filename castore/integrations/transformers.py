@@ -14,18 +14,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from castore.errors import CastoreError, StateError, UsageError
+from castore.errors import StateError, UsageError
 from castore.integrations.commits import BranchCommits
+from castore.integrations.processes import on_first_process, wait_for_all
 from castore.objects.commit import Commit
 from castore.store import Store
 
@@ -47,18 +46,18 @@ class CastoreCallback(TrainerCallback):
         if state.is_hyper_param_search:
             raise UsageError("castore does not commit the runs of a hyperparameter search: remove the callback")
         directory = Path(args.output_dir or ".") / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        if _distributed():
-            torch.distributed.barrier()  # each process writes the state of its own generators into the directory
-        if not state.is_world_process_zero:
-            return
+        wait_for_all()  # each process writes the state of its own generators into the directory
+        on_first_process(lambda: self._commit(directory, state) if state.is_world_process_zero else None)
+
+    def _commit(self, directory: Path, state: TrainerState) -> None:
         shard = next((path for pattern in _SHARDS for path in directory.glob(pattern)), None)
         if shard is not None:
             raise UsageError(
-                f"{shard} is a part of a sharded checkpoint, which castore does not commit yet: save a full one"
+                f"castore does not commit sharded checkpoints yet, and {shard} is a part of one: save full ones"
             )
         self._commits.commit_files(
             directory, step=state.global_step, metrics=_logged(state), meta=_meta(state), message=directory.name
-        )  # fmt: skip
+        )
 
 
 def checkout_latest(
@@ -72,7 +71,7 @@ def checkout_latest(
     Raises StateError for a commit that is none of a Trainer's checkpoints, RevisionError, CorruptError, StorageError.
     """
     out = Path(output_dir or ".")
-    return _on_first_process(lambda: _checkout(store, out, branch, rev))
+    return on_first_process(lambda: _checkout(store, out, branch, rev))
 
 
 def _checkout(store: Store, out: Path, branch: str, rev: str | None) -> str | None:
@@ -119,24 +118,3 @@ def _meta(state: TrainerState) -> dict[str, str]:
     if state.best_global_step:
         meta["best-step"] = str(state.best_global_step)
     return meta
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _on_first_process(work: Callable[[], str | None]) -> str | None:
-    """What `work` returns on the first process, or raises there, on all of them."""
-    if not _distributed():
-        return work()
-    outcome: list[Any] = [None]
-    if torch.distributed.get_rank() == 0:
-        try:
-            outcome = [work()]
-        except CastoreError as error:
-            outcome = [error]
-    torch.distributed.broadcast_object_list(outcome)
-    if isinstance(outcome[0], CastoreError):
-        raise outcome[0]
-    found: str | None = outcome[0]
-    return found
