@@ -12,10 +12,11 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from castore import _fs
@@ -155,10 +156,14 @@ def rng_callback() -> Any:
         _loaded: dict[str, Any] | None = None
 
         def state_dict(self) -> dict[str, Any]:
-            return rng_state()
+            made: dict[str, Any] = _arrays_as(torch.from_numpy, np.ndarray, rng_state())
+            return made
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            self._loaded = state_dict
+            arrays = {
+                name: _arrays_as(torch.Tensor.numpy, torch.Tensor, state_dict[name]) for name in ("python", "numpy")
+            }
+            self._loaded = {**state_dict, **arrays}
 
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
             """Before the fit's first iterator over the data is made, which draws from the generators."""
@@ -172,6 +177,13 @@ def rng_callback() -> Any:
             self._loaded = None
 
     return RngCallback()
+
+
+def _arrays_as(convert: Callable[[Any], Any], kind: type, state: Any) -> Any:
+    """A state with its arrays as tensors, or back: `weights_only` reads no arrays from a file."""
+    if isinstance(state, dict):
+        return {name: _arrays_as(convert, kind, item) for name, item in state.items()}
+    return convert(state) if isinstance(state, kind) else state
 
 
 def _load(pointer: Pointer, path: Path, near: Store | None, map_location: Any) -> dict[str, Any]:

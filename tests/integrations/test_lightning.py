@@ -17,6 +17,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -147,6 +148,21 @@ def test_a_fit_that_died_within_an_epoch_goes_on_exactly_with_a_loader_that_keep
     fit(CastoreCheckpointIO(store), tmp_path / "run", 4, Dies(7), loader=loader, **often)
     resumed = fit(CastoreCheckpointIO(store), tmp_path / "run", 4, resume="last", loader=loader, **often)
     assert_same_end(whole, resumed, from_step=6)
+
+
+def test_a_fit_resumes_from_a_commit_that_was_checked_out_to_a_file(store: Store, tmp_path: Path) -> None:
+    whole = fit(TorchCheckpointIO(), tmp_path / "whole", 4)
+    fit(CastoreCheckpointIO(store), tmp_path / "run", 2)
+    store.checkout("main", tmp_path / "plain.ckpt", format="pt")
+    resumed = fit(TorchCheckpointIO(), tmp_path / "other", 4, resume=tmp_path / "plain.ckpt")
+    assert_same_end(whole, resumed, from_step=8)
+
+
+def test_lightnings_asynchronous_plugin_may_be_around_it(store: Store, tmp_path: Path) -> None:
+    whole = fit(TorchCheckpointIO(), tmp_path / "whole", 4)
+    fit(AsyncCheckpointIO(CastoreCheckpointIO(store)), tmp_path / "run", 2)
+    resumed = fit(AsyncCheckpointIO(CastoreCheckpointIO(store)), tmp_path / "run", 4, resume="last")
+    assert_same_end(whole, resumed, from_step=8)
 
 
 def test_what_lies_on_disk_are_pointers_of_the_best_two_and_the_last(store: Store, tmp_path: Path) -> None:
