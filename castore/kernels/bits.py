@@ -12,6 +12,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 U = np.uint64
@@ -52,6 +53,26 @@ def _typed_store(_context: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, offset, types.uint64), generate
 
 
+def _typed_copy(_context: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        to, origin = (
+            builder.gep(context.make_array(sig.args[k])(context, builder, args[k]).data, [args[k + 1]]) for k in (0, 2)
+        )
+        cgutils.raw_memcpy(builder, to, origin, args[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.uint64, source, types.uint64, types.uint64), generate
+
+
+def _typed_clear(_context: Any, target: Any, at: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        cgutils.memset(builder, builder.gep(data, [args[1]]), args[2], 0)
+        return context.get_dummy_value()
+
+    return types.void(target, types.uint64, types.uint64), generate
+
+
 def _typed_ones(_context: Any, value: Any) -> Any:
     return types.uint64(types.uint64), lambda _context, builder, _sig, args: builder.ctpop(args[0])
 
@@ -70,6 +91,8 @@ def _instruction(name: str) -> Any:
 
 load_64: Any = intrinsic(_typed_load)  # (bytes, offset) -> 8 bytes from there, little-endian
 store_64: Any = intrinsic(_typed_store)  # (bytes, offset, value)
+copy_bytes: Any = intrinsic(_typed_copy)  # (bytes, offset, other bytes, offset there, count)
+clear_bytes: Any = intrinsic(_typed_clear)  # (bytes, offset, count)
 count_ones: Any = intrinsic(_typed_ones)
 
 

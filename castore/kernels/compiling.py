@@ -14,6 +14,13 @@ Listener = Callable[[str], None]
 on_compile: Listener | None = None
 """Called with one line of text before each compilation, from the thread that compiles; set it at the program's rim."""
 
+# What Numba is told of kernels. Most of the time that one takes to compile goes into code that is never run: wrappers for
+# callers that there are not, reference counts of arrays that no kernel makes, and errors that none raises.
+OUTER: dict[str, Any] = {
+    "nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False
+}  # fmt: skip
+INNER: dict[str, Any] = {**OUTER, "cache": False, "no_cpython_wrapper": True}  # called by other kernels only
+
 _lock = threading.Lock()
 
 Lookup = Callable[[str, int], tuple[Any, tuple[Any, ...]]]
