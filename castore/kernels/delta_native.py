@@ -204,7 +204,7 @@ def decode(
         if at + reach > U(stream.size):
             left = U(stream.size) - at
             copy_bytes(spare, U(0), stream, at, left)
-            clear_bytes(spare, left, reach)
+            clear_bytes(spare, left, reach - left)
             source, moved = spare, at << U(3)
         if fit[4]:
             for i in range(0, size, LANES):

@@ -174,7 +174,7 @@ def decode(
         if first + reach > U(stream.size):
             left = U(stream.size) - first
             copy_bytes(spare, U(0), stream, first, left)
-            clear_bytes(spare, left, reach)
+            clear_bytes(spare, left, reach - left)
             source, moved = spare, first << U(3)
         at = tans.decode_plain(table, source, at - moved, states, symbols, size) + moved
         for i in range(0, size, LANES):
