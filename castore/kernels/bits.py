@@ -11,9 +11,11 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from castore.kernels.compiling import step
 
 U = np.uint64
 
@@ -96,13 +98,13 @@ clear_bytes: Any = intrinsic(_typed_clear)  # (bytes, offset, count)
 count_ones: Any = intrinsic(_typed_ones)
 
 
-@njit(nogil=True, inline="always")
+@step
 def lowest_portable(value: Any, count: Any) -> Any:
     """The lowest `count` bits of `value`; of `count` itself only the lowest byte counts, which is below 64."""
     return value & ((U(1) << (count & U(63))) - U(1))
 
 
-@njit(nogil=True, inline="always")
+@step
 def gather_portable(value: Any, mask: Any, width: Any) -> Any:
     """The bits of `value` under `mask`, moved together; the mask has the low bits of each word of `width` bits."""
     found = count = U(0)
@@ -114,7 +116,7 @@ def gather_portable(value: Any, mask: Any, width: Any) -> Any:
     return found
 
 
-@njit(nogil=True, inline="always")
+@step
 def scatter_portable(value: Any, mask: Any, width: Any) -> Any:
     """The inverse of `gather_portable`."""
     found = U(0)
@@ -129,17 +131,17 @@ def scatter_portable(value: Any, mask: Any, width: Any) -> Any:
 _bzhi, _pext, _pdep = (_instruction(f"llvm.x86.bmi.{name}.64") for name in ("bzhi", "pext", "pdep"))
 
 
-@njit(nogil=True, inline="always")
+@step
 def _lowest_x86(value: Any, count: Any) -> Any:
     return _bzhi(value, count)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _gather_x86(value: Any, mask: Any, width: Any) -> Any:
     return _pext(value, mask)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _scatter_x86(value: Any, mask: Any, width: Any) -> Any:
     return _pdep(value, mask)
 

@@ -14,14 +14,13 @@ Listener = Callable[[str], None]
 on_compile: Listener | None = None
 """Called with one line of text before each compilation, from the thread that compiles; set it at the program's rim."""
 
-# What Numba is told of kernels. Most of the time that one takes to compile goes into code that is never run: wrappers for
-# callers that there are not, reference counts of arrays that no kernel makes, and errors that none raises.
-OUTER: dict[str, Any] = {
-    "nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False
-}  # fmt: skip
-INNER: dict[str, Any] = {**OUTER, "cache": False, "no_cpython_wrapper": True}  # called by other kernels only
-
 _lock = threading.Lock()
+
+# Most of the time that a kernel takes to compile can go into code that never runs: wrappers for callers that there are
+# not, reference counts of arrays that no kernel makes, errors that none raises. For the same reason kernels take arrays
+# apart by indices, not by slices, `view`, `min` or assignments to a part: each of these is a function that Numba compiles
+# as well, and a shape that might not fit brings along what formats the message.
+_TOLD: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
 
 Lookup = Callable[[str, int], tuple[Any, tuple[Any, ...]]]
 
@@ -44,6 +43,30 @@ class Kernels:
             compile_kernel(ready, signature)
             self._ready[name, width] = ready
         return ready
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A function that Python calls; compiled by `Kernels`, and kept on disk where there is a place for it."""
+    from numba import njit
+
+    try:
+        return njit(cache=True, **_TOLD)(function)
+    except RuntimeError:  # Numba found no directory that it may write: compile in every process rather than fail
+        return njit(**_TOLD)(function)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """A function that kernels call: compiled once for all of them, and once more with each."""
+    from numba import njit
+
+    return njit(no_cpython_wrapper=True, **_TOLD)(function)
+
+
+def step(function: Callable[..., Any]) -> Any:
+    """A helper of a few instructions, which becomes a part of its callers' loops."""
+    from numba import njit
+
+    return njit(no_cpython_wrapper=True, forceinline=True, **_TOLD)(function)
 
 
 def array_type(kind: Any, dims: int = 1, writable: bool = False, layout: Literal["C", "A"] = "C") -> Any:

@@ -81,7 +81,9 @@ def plan(words: Words, base: Words, fit: Fit, units: int, waste: float) -> tuple
     low, bits, rows, columns = _kernel("judge", 0)(found, contexts, tokens, fit.low, most, waste)
     bits += 16.0 * rows * (columns + 1) / words.size
     planes = min(low // 8, words.itemsize - 1)
-    behind = np.cumsum(found.reshape(contexts, tokens).sum(axis=1)[::-1])  # how many values lie in the last context, the last two, ...
+    behind = np.cumsum(
+        found.reshape(contexts, tokens).sum(axis=1)[::-1]
+    )  # how many values lie in the last context, the last two, ...
     spared = int(np.count_nonzero(behind[:-1] * _RARE < behind[-1]))
     last = fit.last - max(spared - 1, 0)  # contexts that are rare together share a row
     return Fit(low, planes, int(array[1]), fit.mantissa, fit.shift, last, fit.is_float), bits

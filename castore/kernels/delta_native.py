@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from castore.kernels import delta_lanes as lanes
 from castore.kernels import fields_native as fields_of
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U, clear_bytes, copy_bytes
 from castore.kernels.blocks import BLOCK, LANES, ROW, UNIT
-from castore.kernels.compiling import INNER, OUTER
+from castore.kernels.compiling import helper, kernel
 
 
-@njit(**OUTER)
+@kernel
 def changed(words: Any, base: Any, unit: Any, flags: Any) -> None:
     """Which units of `unit` 8-byte words differ; the last may be shorter."""
     for k in range(flags.size):
@@ -30,7 +29,7 @@ def changed(words: Any, base: Any, unit: Any, flags: Any) -> None:
         flags[k] = difference != U(0)
 
 
-@njit(**INNER)
+@helper
 def tally(symbols: Any, counts: Any, half: Any) -> None:
     """Count the symbols of one unit. Two tables in turn: one would wait for itself where values repeat."""
     for i in range(U(0), U(UNIT), U(2)):
@@ -38,10 +37,10 @@ def tally(symbols: Any, counts: Any, half: Any) -> None:
         counts[U(symbols[i + U(1)]) + half] += np.uint32(1)
 
 
-@njit(**OUTER)
+@kernel
 def count(
-    words: Any, base: Any, units: Any, step: Any, parts: Any, find: Any, fit: Any, tokens: Any, symbols: Any, counts: Any,
-    found: Any,
+    words: Any, base: Any, units: Any, step: Any, parts: Any, find: Any, fit: Any, tokens: Any, symbols: Any,
+    counts: Any, found: Any,
 ) -> None:  # fmt: skip
     """Count the symbols of units into found [contexts, tokens]; unit k is the one with number k * step // parts.
 
@@ -69,7 +68,7 @@ def count(
         found[i] = np.int64(counts[at]) + np.int64(counts[at + (U(counts.size) >> U(1))])
 
 
-@njit(**OUTER)
+@kernel
 def judge(found: Any, contexts: Any, tokens: Any, least: Any, most: Any, waste: Any) -> Any:
     """Of counts [contexts, tokens] at `least` low bits: how many low bits to take, at most `most`; the bits that a
     value takes, without tables; how many rows and columns those have.
@@ -109,7 +108,7 @@ def judge(found: Any, contexts: Any, tokens: Any, least: Any, most: Any, waste: 
     return low, cost / np.float64(total), rows, columns
 
 
-@njit(**OUTER)
+@kernel
 def encode(
     words: Any,
     base: Any,
@@ -163,7 +162,7 @@ def encode(
     return token_at * U(8) - token_count, (field_at - U(field_start)) * U(8) + field_count
 
 
-@njit(**OUTER)
+@kernel
 def decode(
     out: Any,
     fit: Any,
@@ -186,8 +185,8 @@ def decode(
 
     token_start, field_end: bits of `stream`; plane_start: a byte of it; 8 bytes of the stream lie behind the fields.
     table: of `tans_native.decoder_tables`. contexts, tokens, masks, fields: scratch of one block. spare: scratch of
-    SPARE_BYTES. Whatever the stream holds, nothing outside of it is read: a block that might read there gets a copy with
-    room around it.
+    SPARE_BYTES. Whatever the stream holds, nothing outside of it is read: a block that might read there gets a copy
+    with room around it.
     """
     kind = out.dtype.type
     bits = out.itemsize * 8

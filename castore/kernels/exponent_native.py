@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U, clear_bytes, copy_bytes
 from castore.kernels.blocks import BLOCK, LANES, UNIT
-from castore.kernels.compiling import OUTER
+from castore.kernels.compiling import kernel
 from castore.kernels.delta_native import tally
 from castore.kernels.vectors import Lanes
 
@@ -88,7 +88,7 @@ _split: Any = intrinsic(_typed_split)
 _join: Any = intrinsic(_typed_join)
 
 
-@njit(**OUTER)
+@kernel
 def occupied(words: Any, unit: Any, flags: Any) -> None:
     """Which units of `unit` 8-byte words have a bit that is set; the last may be shorter."""
     for k in range(flags.size):
@@ -98,10 +98,8 @@ def occupied(words: Any, unit: Any, flags: Any) -> None:
         flags[k] = found != U(0)
 
 
-@njit(**OUTER)
-def survey(
-    words: Any, units: Any, step: Any, symbols: Any, planes: Any, extremes: Any, counts: Any, found: Any
-) -> Any:
+@kernel
+def survey(words: Any, units: Any, step: Any, symbols: Any, planes: Any, extremes: Any, counts: Any, found: Any) -> Any:
     """Count the top bytes of units into found [SYMBOLS]; unit k is the one with number k * step. Every top byte that
     may occur gets 1 at least. Returns the last of them.
 
@@ -132,10 +130,8 @@ def survey(
     return last
 
 
-@njit(**OUTER)
-def encode(
-    words: Any, table: Any, following: Any, out: Any, token_end: Any, symbols: Any, states: Any
-) -> Any:
+@kernel
+def encode(words: Any, table: Any, following: Any, out: Any, token_end: Any, symbols: Any, states: Any) -> Any:
     """Code `words`: tokens below byte `token_end` of `out`, planes from there on. Returns the tokens' first bit.
 
     table, following: of `tans_native.encoder_tables`. symbols: scratch.
@@ -152,7 +148,7 @@ def encode(
     return at * U(8) - count
 
 
-@njit(**OUTER)
+@kernel
 def decode(
     table: Any,
     stream: Any,

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from castore.kernels.bits import U, count_ones, gather, load_64, scatter, store_64
-from castore.kernels.compiling import INNER
+from castore.kernels.compiling import helper
 
 
-@njit(**INNER)
+@helper
 def put(masks: Any, fields: Any, groups: Any, bits: Any, narrow: Any, out: Any, at: Any, held: Any, count: Any) -> Any:
     """Fields from the last group of 8 bytes to the first, upwards from `at`. narrow: no group has more than 57 bits."""
     i = U(groups)
@@ -50,7 +48,7 @@ def put(masks: Any, fields: Any, groups: Any, bits: Any, narrow: Any, out: Any, 
     return at, held, count
 
 
-@njit(**INNER)
+@helper
 def get(masks: Any, groups: Any, bits: Any, narrow: Any, stream: Any, position: Any, fields: Any) -> Any:
     """The inverse, downwards from bit `position`."""
     if narrow:

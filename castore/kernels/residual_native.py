@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from castore.kernels.bits import U, load_64, lowest
 from castore.kernels.blocks import LANES
-from castore.kernels.compiling import INNER, OUTER
+from castore.kernels.compiling import helper, kernel, step
 from castore.kernels.vectors import Lanes
 
 STATES = 8
@@ -57,7 +57,7 @@ _context: Any = intrinsic(_typed_context)
 _restore: Any = intrinsic(_typed_restore)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _get(state: Any, context: Any, table: Any, stream: Any, position: Any) -> Any:
     entry = U(table[state | U(context)])
     bits = entry & U(0xFF)  # of the state; as many raw ones as the token says
@@ -68,7 +68,7 @@ def _get(state: Any, context: Any, table: Any, stream: Any, position: Any) -> An
     return (entry >> U(16)) + lowest(word, bits), position, ((word & (leading - U(1))) | leading) >> bits
 
 
-@njit(**INNER)
+@helper
 def _values(contexts: Any, table: Any, stream: Any, bits: Any, states: Any, y: Any) -> Any:
     """The values `y` of a stream. Nothing before its start is read: near it, every step is checked."""
     a, b, c, d = U(states[0]), U(states[1]), U(states[2]), U(states[3])
@@ -107,7 +107,7 @@ def _values(contexts: Any, table: Any, stream: Any, bits: Any, states: Any, y: A
     return position == U(0) and (a | b | c | d | e | f | g | h) == U(0)
 
 
-@njit(**OUTER)
+@kernel
 def decode(
     out: Any,
     top: Any,

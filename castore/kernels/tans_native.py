@@ -12,16 +12,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from castore.kernels.bits import U, load_64, lowest, store_64
 from castore.kernels.blocks import MOST_TABLE_BITS
-from castore.kernels.compiling import INNER, OUTER
+from castore.kernels.compiling import helper, kernel, step
 
 UNSEEN = np.uint64(1 << 24)  # in an encoder's entry: coded as the context's last token instead
 
 
-@njit(**INNER)
+@helper
 def _spread(frequencies: Any, row: Any, tokens: Any, size: Any, found: Any) -> None:
     """Which token each state of a context stands for: steps that visit all states once (FSE, Collet 2013)."""
     position = U(0)
@@ -32,7 +31,7 @@ def _spread(frequencies: Any, row: Any, tokens: Any, size: Any, found: Any) -> N
             position = (position + step) & (size - U(1))
 
 
-@njit(**INNER)
+@helper
 def _normalise(counts: Any, row: Any, tokens: Any, size: Any, frequencies: Any) -> None:
     total = U(0)
     for token in range(tokens):
@@ -66,7 +65,7 @@ def _normalise(counts: Any, row: Any, tokens: Any, size: Any, frequencies: Any) 
         left -= step
 
 
-@njit(**OUTER)
+@kernel
 def encoder_tables(
     counts: Any, contexts: Any, tokens: Any, bits: Any, row: Any, frequencies: Any, following: Any, table: Any,
     spread: Any, place: Any,
@@ -105,7 +104,7 @@ def encoder_tables(
             place[token] += U(1)
 
 
-@njit(**OUTER)
+@kernel
 def decoder_tables(
     frequencies: Any, contexts: Any, tokens: Any, bits: Any, table: Any, spread: Any, upcoming: Any
 ) -> None:
@@ -129,7 +128,7 @@ def decoder_tables(
             )
 
 
-@njit(nogil=True, inline="always")
+@step
 def _put(state: Any, symbol: Any, table: Any, following: Any, held: Any) -> Any:
     entry = table[U(symbol)]
     bits = (state + (entry & U(0xFFFFFFFF))) >> U(16)
@@ -137,7 +136,7 @@ def _put(state: Any, symbol: Any, table: Any, following: Any, held: Any) -> Any:
     return U(following[(state >> (bits & U(63))) + (entry >> U(48))]), held, bits
 
 
-@njit(nogil=True, inline="always")
+@step
 def _flush(out: Any, at: Any, held: Any, count: Any) -> Any:
     """Whole bytes of what was held longest go below `at`."""
     left = count & U(7)
@@ -146,8 +145,10 @@ def _flush(out: Any, at: Any, held: Any, count: Any) -> Any:
     return at - size, lowest(held, left), left
 
 
-@njit(**INNER)
-def encode(symbols: Any, size: Any, table: Any, following: Any, out: Any, at: Any, held: Any, count: Any, states: Any) -> Any:
+@helper
+def encode(
+    symbols: Any, size: Any, table: Any, following: Any, out: Any, at: Any, held: Any, count: Any, states: Any
+) -> Any:
     """Code a block of symbols (context * row + token) from the last to the first, below `at`; 8 bytes there to spare.
 
     held, count: bits not yet stored, of the block behind. Returns the new (at, held, count), and whether a symbol was
@@ -169,19 +170,19 @@ def encode(symbols: Any, size: Any, table: Any, following: Any, out: Any, at: An
     return at, held, count, met >= U(256)
 
 
-@njit(**INNER)
+@helper
 def reach(count: Any) -> Any:
     """Bytes that decoding `count` tokens may touch, from the byte on that the first one begins in."""
     return U((count * MOST_TABLE_BITS >> 3) + 16)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _get(state: Any, context: Any, table: Any, held: Any) -> Any:
-    entry = U(table[state | U(context)])
+    entry = U(table[state | context])
     return (entry >> U(16)) + lowest(held, entry), held >> (entry & U(63)), entry
 
 
-@njit(**INNER)
+@helper
 def decode(contexts: Any, table: Any, stream: Any, position: Any, states: Any, tokens: Any, size: Any) -> Any:
     """The inverse: a block of tokens from bit `position` on; returns where it ends.
 
@@ -191,13 +192,13 @@ def decode(contexts: Any, table: Any, stream: Any, position: Any, states: Any, t
     o = U(0)
     while o < U(size):
         held = load_64(stream, position >> U(3)) >> (position & U(7))
-        a, held, e0 = _get(a, contexts[o], table, held)
+        a, held, e0 = _get(a, U(contexts[o]), table, held)
         tokens[o] = e0 >> U(8)
-        b, held, e1 = _get(b, contexts[o + U(1)], table, held)
+        b, held, e1 = _get(b, U(contexts[o + U(1)]), table, held)
         tokens[o + U(1)] = e1 >> U(8)
-        c, held, e2 = _get(c, contexts[o + U(2)], table, held)
+        c, held, e2 = _get(c, U(contexts[o + U(2)]), table, held)
         tokens[o + U(2)] = e2 >> U(8)
-        d, held, e3 = _get(d, contexts[o + U(3)], table, held)
+        d, held, e3 = _get(d, U(contexts[o + U(3)]), table, held)
         tokens[o + U(3)] = e3 >> U(8)
         position += (e0 + e1 + e2 + e3) & U(0xFF)
         o += U(4)
@@ -205,20 +206,20 @@ def decode(contexts: Any, table: Any, stream: Any, position: Any, states: Any, t
     return position
 
 
-@njit(**INNER)
+@helper
 def decode_plain(table: Any, stream: Any, position: Any, states: Any, tokens: Any, size: Any) -> Any:
     """`decode` where there is one context."""
     a, b, c, d = U(states[0]), U(states[1]), U(states[2]), U(states[3])
     o = U(0)
     while o < U(size):
         held = load_64(stream, position >> U(3)) >> (position & U(7))
-        a, held, e0 = _get(a, 0, table, held)
+        a, held, e0 = _get(a, U(0), table, held)
         tokens[o] = e0 >> U(8)
-        b, held, e1 = _get(b, 0, table, held)
+        b, held, e1 = _get(b, U(0), table, held)
         tokens[o + U(1)] = e1 >> U(8)
-        c, held, e2 = _get(c, 0, table, held)
+        c, held, e2 = _get(c, U(0), table, held)
         tokens[o + U(2)] = e2 >> U(8)
-        d, held, e3 = _get(d, 0, table, held)
+        d, held, e3 = _get(d, U(0), table, held)
         tokens[o + U(3)] = e3 >> U(8)
         position += (e0 + e1 + e2 + e3) & U(0xFF)
         o += U(4)

@@ -20,7 +20,9 @@ def test_frequencies_are_those_of_the_reference(rows: list[list[int]], table_bit
     width = max(map(len, rows))
     padded = np.array([row + [0] * (width - len(row)) for row in rows], np.int64)
     found, _, _ = tans.encoder_tables(padded.reshape(-1), *padded.shape, table_bits, width)
-    assert found.reshape(padded.shape).tolist() == [reference.normalised(row, 1 << table_bits) for row in padded.tolist()]
+    assert found.reshape(padded.shape).tolist() == [
+        reference.normalised(row, 1 << table_bits) for row in padded.tolist()
+    ]
 
 
 @given(counts, st.integers(5, 11))
