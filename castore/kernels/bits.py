@@ -19,6 +19,8 @@ from castore.kernels.compiling import step
 
 U = np.uint64
 
+_build: Any = cgutils
+
 _I64 = ir.IntType(64)
 _SLOW = ("znver1", "znver2")
 
@@ -60,7 +62,7 @@ def _typed_copy(_context: Any, target: Any, at: Any, source: Any, start: Any, co
         to, origin = (
             builder.gep(context.make_array(sig.args[k])(context, builder, args[k]).data, [args[k + 1]]) for k in (0, 2)
         )
-        cgutils.raw_memcpy(builder, to, origin, args[4], 1)
+        _build.raw_memcpy(builder, to, origin, args[4], 1)
         return context.get_dummy_value()
 
     return types.void(target, types.uint64, source, types.uint64, types.uint64), generate
@@ -69,7 +71,7 @@ def _typed_copy(_context: Any, target: Any, at: Any, source: Any, start: Any, co
 def _typed_clear(_context: Any, target: Any, at: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        cgutils.memset(builder, builder.gep(data, [args[1]]), args[2], 0)
+        _build.memset(builder, builder.gep(data, [args[1]]), args[2], 0)
         return context.get_dummy_value()
 
     return types.void(target, types.uint64, types.uint64), generate
