@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from castore.kernels import tans_native as tans
@@ -21,28 +22,36 @@ from castore.kernels.vectors import Lanes
 
 SYMBOLS = 256
 
+_build: Any = cgutils
+
 
 def _rotated(lanes: Lanes, word: Any) -> Any:
     b = lanes.builder
     return b.or_(b.shl(word, lanes.constant(1)), b.lshr(word, lanes.constant(lanes.bits - 1)))
 
 
-def _typed_range(_context: Any, words: Any, i: Any, extremes: Any) -> Any:
-    """Running extremes of the rotated words, [3 * LANES]: least of those whose top byte is not 0, most; and whether
-    one's is."""
+def _typed_range(_context: Any, words: Any, steps: Any, extremes: Any) -> Any:
+    """Extremes of LANES * steps rotated words, into [3 * LANES]: least of those whose top byte is not 0, most; and
+    whether one's is. In variables of the intrinsic's own: what lies in arrays is stored and loaded at every step."""
     signature = types.void(words, types.intp, extremes)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         lanes = Lanes(context, builder, sig, args, sig.args[0].dtype.bitwidth)
-        b = builder
-        least, most, any_zero = (ir.Constant(ir.IntType(64), k * LANES) for k in range(3))
-        word = _rotated(lanes, lanes.load(0, args[1]))
-        small = b.icmp_unsigned("<", word, lanes.constant(1 << (lanes.bits - 8)))
-        ones = b.sext(small, lanes.kind())
-        lanes.store(lanes.least(lanes.load(2, least), b.or_(word, ones)), 2, least)
-        old = lanes.load(2, most)
-        lanes.store(b.select(b.icmp_unsigned(">", word, old), word, old), 2, most)
-        lanes.store(b.or_(lanes.load(2, any_zero), ones), 2, any_zero)
+        b, build = builder, _build
+        first = (-1, 0, 0)
+        least, most, any_zero = (build.alloca_once_value(b, lanes.constant(one)) for one in first)
+        for variable, one in zip((least, most, any_zero), first, strict=True):
+            b.store(lanes.constant(one), variable)
+        with build.for_range(b, args[1]) as loop:
+            word = _rotated(lanes, lanes.load(0, b.mul(loop.index, ir.Constant(loop.index.type, LANES))))
+            small = b.icmp_unsigned("<", word, lanes.constant(1 << (lanes.bits - 8)))
+            ones = b.sext(small, lanes.kind())
+            b.store(lanes.least(b.load(least), b.or_(word, ones)), least)
+            old = b.load(most)
+            b.store(b.select(b.icmp_unsigned(">", word, old), word, old), most)
+            b.store(b.or_(b.load(any_zero), ones), any_zero)
+        for k, variable in enumerate((least, most, any_zero)):
+            lanes.store(b.load(variable), 2, ir.Constant(ir.IntType(64), k * LANES))
         return context.get_dummy_value()
 
     return signature, generate
@@ -106,11 +115,7 @@ def survey(words: Any, units: Any, step: Any, symbols: Any, planes: Any, extreme
     extremes [3 * LANES], counts [2 * SYMBOLS], symbols, planes [word bytes * UNIT]: scratch.
     """
     kind = words.dtype.type
-    for i in range(U(0), U(LANES)):
-        extremes[i] = kind(~kind(0))
-        extremes[i + U(LANES)] = extremes[i + U(2 * LANES)] = kind(0)
-    for i in range(0, words.size, LANES):
-        _range(words, i, extremes)
+    _range(words, words.size // LANES, extremes)
     for i in range(U(2 * SYMBOLS)):
         counts[i] = np.uint32(0)
     for k in range(units):

@@ -31,6 +31,12 @@ def _clipped(value: Any, most: Any) -> Any:
 
 
 @step
+def _larger(most: Any, value: Any) -> Any:
+    value = np.int32(value if value >= np.int32(0) else -value)
+    return value if value > most else most
+
+
+@step
 def _mean(total: Any, count: Any) -> Any:
     """To the nearest; count > 0."""
     count = np.int64(count)
@@ -56,7 +62,7 @@ def fit(words: Any, base: Any, width: Any, phase: Any, rows: Any, columns: Any) 
             total = np.int32(total + _clipped(_move(words[at + i], base[at + i]), np.int32(_MOST_ROW)))
         mean = _mean(total, count)
         rows[k] = mean
-        largest = max(largest, abs(mean))
+        largest = _larger(largest, mean)
         for i in range(count):
             rest = np.int32(_move(words[at + i], base[at + i]) - mean)
             columns[first + i] = np.int32(columns[first + i] + _clipped(rest, np.int32(_MOST_COLUMN)))
@@ -70,7 +76,7 @@ def fit(words: Any, base: Any, width: Any, phase: Any, rows: Any, columns: Any) 
         if end != U(0) and j >= end:
             count -= U(1)
         columns[j] = _mean(columns[j], count) if count > U(0) else np.int32(0)
-        largest = max(largest, abs(columns[j]))
+        largest = _larger(largest, columns[j])
     return largest
 
 
