@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from castore import _fs, codecs, dtypes, limits
 from castore.chunks import pack
@@ -22,12 +23,16 @@ from castore.codecs.choice import Encoded, choose, choose_predicted
 from castore.dtypes import DType
 from castore.errors import CastoreError, CorruptError, StateError
 
+if TYPE_CHECKING:
+    from castore.codecs.row_column import Rows
+
 
 @dataclass(frozen=True, slots=True)
 class Put:
     """A chunk to store. base: the id of the chunk that may serve as its base, b"" for none.
 
     foreign: the base is a chunk of another tensor, not of an earlier version of this one, and may be gone by now.
+    rows: how the chunk lies in a matrix whose rows and columns change together.
     """
 
     raw: memoryview
@@ -35,6 +40,7 @@ class Put:
     base: bytes = b""
     foreseen: Foreseen | None = None
     foreign: bool = False
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ class WriteSession:
             self._foresight.learn(chunk_id, outlook.depth)
             return self._add_chunk(put, chunk_id, outlook.bases, foreseen, outlook.generation)
         base, raw = self._base(put, parent)
-        encoded = choose(put.raw, put.dtype, raw)
+        encoded = choose(put.raw, put.dtype, raw, put.rows)
         if base is not None and encoded.is_delta:
             self._foresight.learn(chunk_id, base.depth + 1)
             if base.depth + 1 < self._limits.depth_of(put.dtype):

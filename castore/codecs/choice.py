@@ -26,12 +26,14 @@ from castore.dtypes import BYTES, DType
 
 if TYPE_CHECKING:
     from castore.codecs.predicted import Prediction
+    from castore.codecs.row_column import Rows
 
 TINY_BYTES = 4096  # below this a footer's entry weighs more than what a better codec saves
 TOKENS_BYTES = 16 * 1024  # from here on the tables of `ordered-delta` and `exponents` weigh little
 WARM_BYTES = 4 * 1024 * 1024  # of such chunks that a process offers before it compiles their kernels
 DELTA_WORTHWHILE = 0.95  # of the best standalone size; a delta costs its reader the base
 PREDICTION_WORTHWHILE = 0.25  # of the raw size
+ROWS_WORTHWHILE = 0.99  # of a plain delta's size
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
@@ -61,17 +63,18 @@ def choose_predicted(raw: Buffer, dtype: DType, prediction: Prediction) -> Encod
     return Encoded(PREDICTED, payload, True) if len(payload) < PREDICTION_WORTHWHILE * len(raw) else None
 
 
-def choose(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
+def choose(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None = None) -> Encoded:
     """Encode `raw` by the codec of least cost; never more bytes than `raw` itself, and maybe `raw` itself, not copied.
 
-    `base`: the bytes of the chunk at the same place in the parent, or None; ignored unless exactly as long.
+    `base`: the bytes of the chunk at the same place in the parent, or None; ignored unless exactly as long. `rows`: how
+    the chunk lies in a matrix, where rows and columns are known to change together.
     """
     if base is not None and len(base) != len(raw):
         base = None
     if len(raw) < TINY_BYTES or (dtype is BYTES and base is None):
         return _choose_plain(raw, dtype)
     if dtype.exponent:
-        return _choose_float(raw, dtype, base)
+        return _choose_float(raw, dtype, base, rows)
     return _choose_by_trial(raw, dtype, base)
 
 
@@ -90,9 +93,9 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
     return _encoded(ZSTD, raw, dtype, None)
 
 
-def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
+def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None) -> Encoded:
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
-        return _choose_tokens(raw, dtype, base)
+        return _choose_tokens(raw, dtype, base, rows)
     from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
@@ -111,7 +114,7 @@ def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
     return _encoded(PLANES, raw, dtype, None)
 
 
-def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
+def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None) -> Encoded:
     """The coders of tokens: a delta if it pays, else exponents; planes where the bytes below those are not random."""
     from castore.codecs import exponents, ordered_delta
     from castore.codecs.estimate import standalone_planes
@@ -120,11 +123,26 @@ def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
     alone = PLANES if has_structure or not exponents.supports(dtype) else EXPONENTS
     plan = None if base is None else ordered_delta.plan(raw, dtype, base)
     limit = DELTA_WORTHWHILE * min(planes, 1.0)
+    if plan is not None and base is not None and rows is not None:
+        better = _by_rows(raw, dtype, base, rows, min(limit, ROWS_WORTHWHILE * plan.fraction))
+        if better is not None:
+            return better
     if plan is not None and base is not None and plan.fraction < limit:
         payload = ordered_delta.CODEC.encode_as(raw, dtype, base, plan)
         if len(payload) < limit * len(raw):
             return Encoded(ORDERED_DELTA, payload, is_delta=True)
     return _raw(raw) if planes >= STANDALONE_WORTHWHILE else _encoded(alone, raw, dtype, None)
+
+
+def _by_rows(raw: Buffer, dtype: DType, base: Buffer, rows: Rows, limit: float) -> Encoded | None:
+    """`raw` as its difference to what rows and columns foretell, if that takes less than `limit` of the raw size."""
+    from castore.codecs import predicted
+
+    foreseen = predicted.plan_rows(raw, dtype, base, rows)
+    if foreseen is None or foreseen.fraction(len(raw)) >= limit:
+        return None
+    payload = predicted.CODEC.encode_as(raw, dtype, foreseen)
+    return Encoded(PREDICTED, payload, is_delta=True) if len(payload) < limit * len(raw) else None
 
 
 _offered = 0  # bytes that the coders of tokens could have coded so far; a lost update does no harm

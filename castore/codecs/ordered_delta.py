@@ -86,8 +86,8 @@ class OrderedDeltaCodec:
             return _EMPTY
         return self.encode_as(raw, dtype, base, plan(raw, dtype, base))
 
-    def encode_as(self, raw: Buffer, dtype: DType, base: Buffer, how: Plan) -> Buffer:
-        """`encode` with what `plan` found for the same bytes, of which there are some."""
+    def encode_as(self, raw: Buffer, dtype: DType, base: Buffer, how: Plan, head: bytes = b"") -> Buffer:
+        """`encode` with what `plan` found for the same bytes, of which there are some. head: put before it."""
         words, old = as_words(raw, dtype), as_words(base, dtype)
         coded_units = _units(words, old)
         bitmap = layout.pack_units(coded_units)
@@ -95,10 +95,10 @@ class OrderedDeltaCodec:
         before = layout.selected(old, coded_units, "old")
         fit = how.fit
         if not new.size:
-            head = _HEADER.pack(fit.low, fit.planes, kernels.TABLE_BITS, 0, 0, 1, 0, 0, 0, 0, 0, 0)
-            return head + bytes(layout.STATES_BYTES) + bitmap + bytes(kernels.PAD_BYTES)
+            header = _HEADER.pack(fit.low, fit.planes, kernels.TABLE_BITS, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+            return b"".join((head, header, bytes(layout.STATES_BYTES), bitmap, bytes(kernels.PAD_BYTES)))
         step = _STEP if new.size > 64 * UNIT else 1
-        coded = kernels.encode(new, before, fit, step, _MOST_HEADER + len(bitmap))
+        coded = kernels.encode(new, before, fit, step, len(head) + _MOST_HEADER + len(bitmap))
         mask, first, width, rows = _rows(coded)
         header = _HEADER.pack(
             fit.low,
@@ -114,7 +114,7 @@ class OrderedDeltaCodec:
             coded.token_bits,
             coded.field_bits,
         )
-        front = b"".join((header, coded.states.astype("<u2").tobytes(), rows, bitmap))
+        front = b"".join((head, header, coded.states.astype("<u2").tobytes(), rows, bitmap))
         start = coded.start - len(front)
         coded.data[start : coded.start] = np.frombuffer(front, np.uint8)
         return coded.data[start:].data

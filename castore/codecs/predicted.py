@@ -1,9 +1,9 @@
-"""Codec 8: differences, as codec 6 codes them, to a prediction that is calculated from several chunks.
+"""Codec 8: differences, as codec 6 codes them, to a prediction that is calculated from one or several chunks.
 
     offset  bytes  field
     0       1      predictor
     1       1      n: number of factors
-    2       4n     factors, float32
+    2       4n     factors, float32; of predictor 5, its rows and columns, see `row_column`
     ...     ...    a payload of codec 6, whose base is the prediction
 
 Predictors, with their bases in order and their factors (kernels/predict_native.py has the arithmetic, docs/format.md
@@ -13,6 +13,7 @@ its order of operations):
     2  second-moment  float32: second moment, first moment before, first moment; 1-beta1, beta2, 1-beta2
     3  momentum-step  float32: weights, momentum; c, a
     4  rounded        bfloat16: float32 words
+    5  row-column     float32: the same words some steps before
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from castore.codecs import ordered_delta
+from castore.codecs import ordered_delta, row_column
 from castore.codecs.base import Buffer
 from castore.codecs.byte_planes import as_words
+from castore.codecs.row_column import Rows
 from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import scratch
 from castore.kernels.predict import Factors, predict
 from castore.kernels.reference import Words
 
-ADAPTIVE_STEP, SECOND_MOMENT, MOMENTUM_STEP, ROUNDED = range(1, 5)
+ADAPTIVE_STEP, SECOND_MOMENT, MOMENTUM_STEP, ROUNDED, ROW_COLUMN = range(1, 6)
 
 _HEADER = struct.Struct("<BB")
 _SAMPLE = 4096  # words that factors are fitted to
@@ -53,6 +55,7 @@ _PREDICTORS = {
     SECOND_MOMENT: _Predictor("second_moment", "float32", 3, 4, 3, 0),
     MOMENTUM_STEP: _Predictor("momentum_step", "float32", 2, 4, 2, 2),
     ROUNDED: _Predictor("rounded", "bfloat16", 1, 4, 0, 0),
+    ROW_COLUMN: _Predictor("row_column", "float32", 1, 4, 0, 0),
 }
 
 
@@ -73,6 +76,10 @@ class PredictedPlan:
     predicted: memoryview
     plan: ordered_delta.Plan
 
+    def fraction(self, raw_bytes: int) -> float:
+        """What a chunk of so many bytes will take, of these."""
+        return self.plan.fraction + len(self.head) / raw_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class PredictedCodec:
@@ -86,8 +93,7 @@ class PredictedCodec:
 
     def encode_as(self, raw: Buffer, dtype: DType, how: PredictedPlan) -> Buffer:
         """`raw` as the differences to a prediction that `plan` has calculated."""
-        inner = ordered_delta.CODEC.encode_as(raw, dtype, how.predicted, how.plan)
-        return b"".join((how.head, inner))
+        return ordered_delta.CODEC.encode_as(raw, dtype, how.predicted, how.plan, how.head)
 
     def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
         raise ValueError(f"codec {self.name}: bases missing, see decode_from")
@@ -111,7 +117,11 @@ class PredictedCodec:
             raise CorruptError("predicted record's bases do not fit it")
         factors = np.frombuffer(view[_HEADER.size : end], "<f4")
         words = np.frombuffer(out, f"<u{dtype.word}")
-        predict(predictor.name, [np.frombuffer(base, "<u4") for base in bases], factors, words)
+        given = [np.frombuffer(base, "<u4") for base in bases]
+        if number == ROW_COLUMN:
+            end += row_column.predict(view[end:], given[0], words)
+        else:
+            predict(predictor.name, given, factors, words)
         ordered_delta.CODEC.decode(view[end:], dtype, out)
 
 
@@ -130,6 +140,18 @@ def plan(raw: Buffer, dtype: DType, prediction: Prediction) -> PredictedPlan | N
     head = _HEADER.pack(prediction.predictor, factors.size) + factors.astype("<f4").tobytes()
     data = predicted.data.cast("B")
     return PredictedPlan(head, data, ordered_delta.plan(raw, dtype, data))
+
+
+def plan_rows(raw: Buffer, dtype: DType, base: Buffer, rows: Rows) -> PredictedPlan | None:
+    """The prediction of `raw` from `base`, as long, by rows and columns; None where it does not apply: other dtypes,
+    too few rows."""
+    if dtype.name != _PREDICTORS[ROW_COLUMN].dtype or rows.width > row_column.MOST_COLUMNS * len(raw) / dtype.word:
+        return None
+    words = as_words(raw, dtype)
+    predicted = scratch.array("predicted", words.size, words.dtype)
+    tables = row_column.fit(words, as_words(base, dtype), rows, predicted)
+    data = predicted.data.cast("B")
+    return PredictedPlan(_HEADER.pack(ROW_COLUMN, 0) + tables, data, ordered_delta.plan(raw, dtype, data))
 
 
 def _factors(words: Words, bases: Sequence[Words], prediction: Prediction, predictor: _Predictor) -> Factors:

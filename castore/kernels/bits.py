@@ -11,10 +11,15 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import config, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from castore.kernels.compiling import step
+
 U = np.uint64
+
+_build: Any = cgutils
 
 _I64 = ir.IntType(64)
 _SLOW = ("znver1", "znver2")
@@ -52,6 +57,26 @@ def _typed_store(_context: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, offset, types.uint64), generate
 
 
+def _typed_copy(_context: Any, target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        to, origin = (
+            builder.gep(context.make_array(sig.args[k])(context, builder, args[k]).data, [args[k + 1]]) for k in (0, 2)
+        )
+        _build.raw_memcpy(builder, to, origin, args[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(target, types.uint64, source, types.uint64, types.uint64), generate
+
+
+def _typed_clear(_context: Any, target: Any, at: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        _build.memset(builder, builder.gep(data, [args[1]]), args[2], 0)
+        return context.get_dummy_value()
+
+    return types.void(target, types.uint64, types.uint64), generate
+
+
 def _typed_ones(_context: Any, value: Any) -> Any:
     return types.uint64(types.uint64), lambda _context, builder, _sig, args: builder.ctpop(args[0])
 
@@ -70,16 +95,18 @@ def _instruction(name: str) -> Any:
 
 load_64: Any = intrinsic(_typed_load)  # (bytes, offset) -> 8 bytes from there, little-endian
 store_64: Any = intrinsic(_typed_store)  # (bytes, offset, value)
+copy_bytes: Any = intrinsic(_typed_copy)  # (bytes, offset, other bytes, offset there, count)
+clear_bytes: Any = intrinsic(_typed_clear)  # (bytes, offset, count)
 count_ones: Any = intrinsic(_typed_ones)
 
 
-@njit(nogil=True, inline="always")
+@step
 def lowest_portable(value: Any, count: Any) -> Any:
     """The lowest `count` bits of `value`; of `count` itself only the lowest byte counts, which is below 64."""
     return value & ((U(1) << (count & U(63))) - U(1))
 
 
-@njit(nogil=True, inline="always")
+@step
 def gather_portable(value: Any, mask: Any, width: Any) -> Any:
     """The bits of `value` under `mask`, moved together; the mask has the low bits of each word of `width` bits."""
     found = count = U(0)
@@ -91,7 +118,7 @@ def gather_portable(value: Any, mask: Any, width: Any) -> Any:
     return found
 
 
-@njit(nogil=True, inline="always")
+@step
 def scatter_portable(value: Any, mask: Any, width: Any) -> Any:
     """The inverse of `gather_portable`."""
     found = U(0)
@@ -106,17 +133,17 @@ def scatter_portable(value: Any, mask: Any, width: Any) -> Any:
 _bzhi, _pext, _pdep = (_instruction(f"llvm.x86.bmi.{name}.64") for name in ("bzhi", "pext", "pdep"))
 
 
-@njit(nogil=True, inline="always")
+@step
 def _lowest_x86(value: Any, count: Any) -> Any:
     return _bzhi(value, count)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _gather_x86(value: Any, mask: Any, width: Any) -> Any:
     return _pext(value, mask)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _scatter_x86(value: Any, mask: Any, width: Any) -> Any:
     return _pdep(value, mask)
 

@@ -16,6 +16,12 @@ on_compile: Listener | None = None
 
 _lock = threading.Lock()
 
+# Most of the time that a kernel takes to compile can go into code that never runs: wrappers for callers that there are
+# not, reference counts of arrays that no kernel makes, errors that none raises. For the same reason kernels take arrays
+# apart by indices, not by slices, `view`, `min` or assignments to a part: each of these is a function that Numba has to
+# compile as well, and a shape that might not fit brings along what formats the message.
+_TOLD: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+
 Lookup = Callable[[str, int], tuple[Any, tuple[Any, ...]]]
 
 
@@ -37,6 +43,31 @@ class Kernels:
             compile_kernel(ready, signature)
             self._ready[name, width] = ready
         return ready
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A function that Python calls; compiled by `Kernels`, and kept on disk where there is a place for it."""
+    try:
+        return _compiled(function, cache=True)
+    except RuntimeError:  # Numba found no directory that it may write: compile in every process rather than fail
+        return _compiled(function)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """A function that kernels call: compiled once for all of them, and once more with each."""
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def step(function: Callable[..., Any]) -> Any:
+    """A helper of a few instructions, which becomes a part of its callers' loops."""
+    return _compiled(function, no_cpython_wrapper=True, forceinline=True)
+
+
+def _compiled(function: Callable[..., Any], **told: bool) -> Any:
+    import numba
+
+    njit: Any = numba.njit  # its types leave out some of what it takes
+    return njit(**_TOLD, **told)(function)
 
 
 def array_type(kind: Any, dims: int = 1, writable: bool = False, layout: Literal["C", "A"] = "C") -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels import scratch
+from castore.kernels import scratch, tans
 from castore.kernels.blocks import BLOCK, LANES, ROW, SPARE_BYTES, STATES, UNIT
 from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.reference import Bytes, Words
@@ -73,13 +73,17 @@ def plan(words: Words, base: Words, fit: Fit, units: int, waste: float) -> tuple
     a value's bits, `top` the base's largest exponent.
     """
     array = fit.array(words.dtype)
-    symbols = _block(words.dtype)[1]
-    found = scratch.array("found", (fit.last + 1) * fit.tokens(words.dtype), np.int64).reshape(fit.last + 1, -1)
-    counts = scratch.array("counts", 2 * MOST_CONTEXTS * ROW, np.uint32)
-    bits = _kernel("plan", words.itemsize)(words, base, units, array, waste, symbols, counts, found)
-    low = int(array[0])
+    whole = words.size // UNIT
+    taken = min(units, whole)
+    contexts, tokens = fit.last + 1, fit.tokens(words.dtype)
+    found = _counted(words, base, array, taken, whole, taken, fit.is_float, contexts, tokens)
+    most = 8 * (words.itemsize - 1)
+    low, bits, rows, columns = _kernel("judge", 0)(found, contexts, tokens, fit.low, most, waste)
+    bits += 16.0 * rows * (columns + 1) / words.size
     planes = min(low // 8, words.itemsize - 1)
-    behind = np.cumsum(found.sum(axis=1)[::-1])  # how many values lie in the last context, the last two, ...
+    behind = np.cumsum(
+        found.reshape(contexts, tokens).sum(axis=1)[::-1]
+    )  # how many values lie in the last context, the last two, ...
     spared = int(np.count_nonzero(behind[:-1] * _RARE < behind[-1]))
     last = fit.last - max(spared - 1, 0)  # contexts that are rare together share a row
     return Fit(low, planes, int(array[1]), fit.mantissa, fit.shift, last, fit.is_float), bits
@@ -92,41 +96,24 @@ def encode(words: Words, base: Words, fit: Fit, step: int, header_bytes: int) ->
     What is returned is this thread's scratch memory, valid until its next call; `header_bytes` of it are free before
     the tokens.
     """
-    size, contexts, tokens = 1 << TABLE_BITS, fit.last + 1, fit.tokens(words.dtype)
-    following = scratch.array("following", (MOST_CONTEXTS + 1) * size, np.uint16)
-    table = scratch.array("encoder", MOST_CONTEXTS * ROW, np.uint64)
-    counts = scratch.array("counts", 2 * MOST_CONTEXTS * ROW, np.uint32)
-    found = scratch.array("found", contexts * tokens, np.int64).reshape(contexts, tokens)
-    frequencies = scratch.array("frequencies", contexts * tokens, np.uint16).reshape(contexts, tokens)
-    y, symbols, masks = _block(words.dtype)
+    contexts, tokens = fit.last + 1, fit.tokens(words.dtype)
+    array = fit.array(words.dtype)
+    units = max(words.size - UNIT, -1) // (UNIT * step) + 1
+    found = _counted(words, base, array, units, step, 1, False, contexts, tokens)
+    frequencies, table, following = tans.encoder_tables(found, contexts, tokens, TABLE_BITS, ROW)
+    y, symbols, masks = _block()
     token_end = header_bytes + words.size * (TABLE_BITS + 1) // 8 + 64
     field_start = token_end + fit.planes * words.size
     out = scratch.array("out", field_start + words.nbytes + 64 + LANES, np.uint8)
-    states = np.full(STATES, size, np.uint16)
+    states = np.full(STATES, 1 << TABLE_BITS, np.uint16)
     first, field_bits = _kernel("encode", words.itemsize)(
-        words,
-        base,
-        fit.array(words.dtype),
-        fit.planes,
-        size,
-        step,
-        counts,
-        found,
-        frequencies,
-        table,
-        following,
-        out,
-        token_end,
-        field_start,
-        y,
-        symbols,
-        masks,
-        states,
+        words, base, array, fit.planes, table, following, out, token_end, field_start, y, symbols, masks, states
     )
     end = field_start + -(-field_bits // 8)
     out[end : end + PAD_BYTES] = 0
     data = out[: end + PAD_BYTES]
-    return Coded(states - np.uint16(size), found, frequencies, data, first >> 3, token_end * 8 - first, field_bits)
+    rows = found.reshape(contexts, tokens), frequencies.reshape(contexts, tokens)
+    return Coded(states - np.uint16(1 << TABLE_BITS), *rows, data, first >> 3, token_end * 8 - first, field_bits)
 
 
 def decode(
@@ -144,10 +131,10 @@ def decode(
     data: as `Coded.data` from `start` on. The caller has checked that every row of frequencies sums to the table's
     size, that states are below it, and that lengths fit `data`.
     """
-    table = scratch.array("decoder", MOST_CONTEXTS << table_bits, np.uint32)
+    table = tans.decoder_tables(frequencies, table_bits)
     tokens_end = -(-token_bits // 8)
     field_end = 8 * (tokens_end + fit.planes * out.size) + field_bits
-    y, symbols, masks = _block(out.dtype)
+    y, symbols, masks = _block()
     tokens = scratch.array("tokens", BLOCK, np.uint8)
     spare = scratch.array("spare", SPARE_BYTES, np.uint8)
     final = states.copy()
@@ -155,7 +142,6 @@ def decode(
         out,
         fit.array(out.dtype),
         fit.planes,
-        frequencies,
         table,
         table_bits,
         data,
@@ -180,12 +166,23 @@ def changed(words: Words, base: Words) -> NDArray[np.bool_]:
     return flags
 
 
-def _block(word: np.dtype[Any]) -> tuple[Words, NDArray[np.uint16], Words]:
-    """Scratch of one block: values, symbols or contexts, masks."""
+def _counted(
+    words: Words, base: Words, fit: Words, units: int, step: int, parts: int, find: bool, contexts: int, tokens: int
+) -> NDArray[np.int64]:
+    """How often each token occurs in each context, [contexts * tokens], in `units` units; see `delta_native.count`."""
+    counts = scratch.array("counts", 2 * contexts * ROW, np.uint32)
+    symbols = scratch.array("symbols", BLOCK, np.uint16)
+    found = scratch.array("found", contexts * tokens, np.int64)
+    _kernel("count", words.itemsize)(words, base, units, step, parts, find, fit, tokens, symbols, counts, found)
+    return found
+
+
+def _block() -> tuple[NDArray[np.uint64], NDArray[np.uint16], NDArray[np.uint64]]:
+    """Scratch of one block: values, symbols or contexts, masks. Words of any size share it."""
     return (
-        scratch.array("values", BLOCK, word),
+        scratch.array("values", BLOCK, np.uint64),
         scratch.array("symbols", BLOCK, np.uint16),
-        scratch.array("masks", BLOCK, word),
+        scratch.array("masks", BLOCK, np.uint64),
     )
 
 
@@ -196,59 +193,26 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
     from castore.kernels import delta_native
 
     word = {0: t.uint64, 1: t.uint8, 2: t.uint16, 4: t.uint32, 8: t.uint64}[width]
-    words, scratch_words = array_type(word), array_type(word, writable=True)
-    scratch_shorts = array_type(t.uint16, writable=True)
-    out = array_type(t.uint8, writable=True)
-    table32, table64 = array_type(t.uint32, writable=True), array_type(t.uint64, writable=True)
-    n, found = t.int64, array_type(t.int64, 2, writable=True)
+    n, words, out_words = t.int64, array_type(word), array_type(word, writable=True)
+    bytes_in, bytes_out = array_type(t.uint8), array_type(t.uint8, writable=True)
+    shorts, groups = array_type(t.uint16, writable=True), array_type(t.uint64, writable=True)
+    counts, found = array_type(t.uint32, writable=True), array_type(t.int64, writable=True)
     kernels: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "changed": (delta_native.changed, (words, words, n, array_type(t.boolean, writable=True))),
-        "plan": (
-            delta_native.plan,
-            (words, words, n, scratch_words, t.float64, scratch_shorts, table32, found),
-        ),
+        "count": (delta_native.count, (words, words, n, n, n, t.boolean, out_words, n, shorts, counts, found)),
+        "judge": (delta_native.judge, (array_type(t.int64), n, n, n, n, t.float64)),
         "encode": (
             delta_native.encode,
             (
-                words,
-                words,
-                words,
-                n,
-                n,
-                n,
-                table32,
-                found,
-                array_type(t.uint16, 2, writable=True),
-                table64,
-                scratch_shorts,
-                out,
-                n,
-                n,
-                scratch_words,
-                scratch_shorts,
-                scratch_words,
-                scratch_shorts,
+                *(words, words, words, n, array_type(t.uint64), array_type(t.uint16)),
+                *(bytes_out, n, n, groups, shorts, groups, shorts),
             ),
         ),
         "decode": (
             delta_native.decode,
             (
-                scratch_words,
-                words,
-                n,
-                array_type(t.uint16, 2),
-                table32,
-                n,
-                array_type(t.uint8),
-                n,
-                n,
-                n,
-                scratch_shorts,
-                out,
-                scratch_words,
-                scratch_words,
-                scratch_shorts,
-                out,
+                *(out_words, words, n, array_type(t.uint32), n, bytes_in, n, n, n),
+                *(shorts, bytes_out, groups, groups, shorts, bytes_out),
             ),
         ),
     }

@@ -109,9 +109,9 @@ def _typed_prepare(
         value, token, place = _difference(lanes, builder, args)
         _store_symbols(lanes, token, place, 10, args[9])
         shift = lanes.splat(args[11])
-        lanes.store(b.lshr(value, shift), 12, args[9])
+        lanes.store(b.lshr(value, shift), 12, args[9], lanes.bits)
         count = b.add(token, b.sub(lanes.splat(args[3]), shift))
-        lanes.store(lanes.ones(count), 13, args[9])
+        lanes.store(lanes.ones(count), 13, args[9], lanes.bits)
         at = args[15]
         for k in range(lanes.bits // 8 - 1):
             wanted = b.icmp_signed("<", ir.Constant(args[17].type, k), args[17])
@@ -140,25 +140,25 @@ def _typed_contexts(
 
 
 def _typed_masks(_context: Any, tokens: Any, least: Any, i: Any, masks: Any) -> Any:
-    signature = types.void(tokens, masks.dtype, types.intp, masks)
+    signature = types.void(tokens, least, types.intp, masks)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        lanes = Lanes(context, builder, sig, args, sig.args[3].dtype.bitwidth)
+        lanes = Lanes(context, builder, sig, args, sig.args[1].bitwidth)
         token = builder.and_(lanes.load(0, args[2]), lanes.constant(ROW - 1))
         count = lanes.least(builder.add(token, lanes.splat(args[1])), lanes.constant(lanes.bits))
-        lanes.store(lanes.ones(count), 3, args[2])
+        lanes.store(lanes.ones(count), 3, args[2], lanes.bits)
         return context.get_dummy_value()
 
     return signature, generate
 
 
 def _typed_plane_in(_context: Any, planes: Any, at: Any, shift: Any, i: Any, y: Any) -> Any:
-    signature = types.void(planes, types.intp, y.dtype, types.intp, y)
+    signature = types.void(planes, types.intp, shift, types.intp, y)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        lanes = Lanes(context, builder, sig, args, sig.args[4].dtype.bitwidth)
+        lanes = Lanes(context, builder, sig, args, sig.args[2].bitwidth)
         part = builder.shl(lanes.load(0, args[1]), lanes.splat(args[2]))
-        lanes.store(builder.or_(lanes.load(4, args[3]), part), 4, args[3])
+        lanes.store(builder.or_(lanes.load(4, args[3], lanes.bits), part), 4, args[3], lanes.bits)
         return context.get_dummy_value()
 
     return signature, generate
@@ -166,24 +166,25 @@ def _typed_plane_in(_context: Any, planes: Any, at: Any, shift: Any, i: Any, y: 
 
 def _typed_leading(_context: Any, fields: Any, masks: Any, i: Any, shift: Any) -> Any:
     """fields <- the fields under their leading bits, moved up to make room for the planes."""
-    signature = types.void(fields, masks, types.intp, fields.dtype)
+    signature = types.void(fields, masks, types.intp, shift)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        lanes = Lanes(context, builder, sig, args, sig.args[0].dtype.bitwidth)
-        whole = builder.add(builder.add(lanes.load(0, args[2]), lanes.load(1, args[2])), lanes.constant(1))
-        lanes.store(builder.shl(whole, lanes.splat(args[3])), 0, args[2])
+        lanes = Lanes(context, builder, sig, args, sig.args[3].bitwidth)
+        field, mask = (lanes.load(k, args[2], lanes.bits) for k in (0, 1))
+        whole = builder.add(builder.add(field, mask), lanes.constant(1))
+        lanes.store(builder.shl(whole, lanes.splat(args[3])), 0, args[2], lanes.bits)
         return context.get_dummy_value()
 
     return signature, generate
 
 
 def _typed_restore(_context: Any, y: Any, i: Any, low: Any, ordered: Any, out: Any, at: Any) -> Any:
-    signature = types.void(y, types.intp, y.dtype, y.dtype, out, types.intp)
+    signature = types.void(y, types.intp, out.dtype, out.dtype, out, types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        lanes = Lanes(context, builder, sig, args, sig.args[0].dtype.bitwidth)
+        lanes = Lanes(context, builder, sig, args, sig.args[4].dtype.bitwidth)
         b = builder
-        zigzag = b.sub(lanes.load(0, args[1]), b.shl(lanes.constant(1), lanes.splat(args[2])))
+        zigzag = b.sub(lanes.load(0, args[1], lanes.bits), b.shl(lanes.constant(1), lanes.splat(args[2])))
         mask = b.sub(lanes.constant(0), lanes.splat(args[3]))
         old = lanes.load(4, args[5])
         old_order = b.or_(b.and_(lanes.ordered(old), mask), b.and_(old, b.not_(mask)))

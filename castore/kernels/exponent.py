@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels import scratch
+from castore.kernels import scratch, tans
 from castore.kernels.blocks import BLOCK, LANES, MOST_TABLE_BITS, STATES, UNIT
 from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.delta import Frequencies
@@ -48,30 +48,27 @@ def encode(words: Words, step: int, header_bytes: int) -> Coded:
     What is returned is this thread's scratch memory, valid until its next call; `header_bytes` of it are free before
     the tokens.
     """
-    size = 1 << TABLE_BITS
     token_end = header_bytes + words.size * (TABLE_BITS + 1) // 8 + 64
     end = token_end + words.nbytes - words.size
     out = scratch.array("out", max(end + 64, 4096), np.uint8)
-    frequencies = scratch.array("exponent frequencies", SYMBOLS, np.uint16).reshape(1, SYMBOLS)
-    states = np.full(STATES, size, np.uint16)
-    first, count = _kernel("encode", words.itemsize)(
-        words,
-        step,
-        size,
-        scratch.array("extremes", 3 * LANES, words.dtype).reshape(3, LANES),
-        scratch.array("counts", 2 * SYMBOLS, np.uint32),
-        scratch.array("found", SYMBOLS, np.int64).reshape(1, SYMBOLS),
-        frequencies,
-        scratch.array("encoder", SYMBOLS, np.uint64),
-        scratch.array("following", 2 * size, np.uint16),
-        out,
-        token_end,
-        scratch.array("tokens", BLOCK, np.uint8),
-        states,
-    )
+    symbols = scratch.array("symbols", BLOCK, np.uint16)
+    found = _counted(words, step, symbols, out)
+    frequencies, table, following = tans.encoder_tables(found, 1, found.size, TABLE_BITS, SYMBOLS)
+    states = np.full(STATES, 1 << TABLE_BITS, np.uint16)
+    first = _kernel("encode", words.itemsize)(words, table, following, out, token_end, symbols, states)
     out[end : end + PAD_BYTES] = 0
     data = out[: end + PAD_BYTES]
-    return Coded(states - np.uint16(size), frequencies[0, :count], data, first >> 3, token_end * 8 - first)
+    return Coded(states - np.uint16(1 << TABLE_BITS), frequencies, data, first >> 3, token_end * 8 - first)
+
+
+def _counted(words: Words, step: int, symbols: NDArray[np.uint16], planes: Bytes) -> NDArray[np.int64]:
+    """How often each top byte occurs, from 0 to the last that does; 1 at least for every one that may."""
+    extremes = scratch.array("extremes", 3 * LANES, words.dtype)
+    counts = scratch.array("counts", 2 * SYMBOLS, np.uint32)
+    units = max(words.size - UNIT, -1) // (UNIT * step) + 1
+    found = scratch.array("found", SYMBOLS, np.int64)
+    last = _kernel("survey", words.itemsize)(words, units, step, symbols, planes, extremes, counts, found)
+    return found[: last + 1]
 
 
 def decode(
@@ -82,13 +79,11 @@ def decode(
     data: as `Coded.data` from `start` on. The caller has checked that frequencies sum to the table's size, that states
     are below it, and that lengths fit `data`.
     """
-    table = scratch.array("decoder", 1 << table_bits, np.uint32)
+    table = tans.decoder_tables(frequencies, table_bits)
     end = -(-token_bits // 8)
     final = states.copy()
     symbols, spare = scratch.array("tokens", BLOCK, np.uint8), scratch.array("spare", SPARE_BYTES, np.uint8)
-    at = _kernel("decode", out.itemsize)(
-        frequencies, table, table_bits, data, 8 * end - token_bits, end, symbols, final, spare, out
-    )
+    at = _kernel("decode", out.itemsize)(table, data, 8 * end - token_bits, end, symbols, final, spare, out)
     return bool(at == 8 * end) and not final.any()
 
 
@@ -99,33 +94,17 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
     from castore.kernels import exponent_native
 
     word = {0: t.uint64, 2: t.uint16, 4: t.uint32, 8: t.uint64}[width]
-    words, out_words = array_type(word), array_type(word, writable=True)
-    out, shorts = array_type(t.uint8, writable=True), array_type(t.uint16, writable=True)
-    table32, table64 = array_type(t.uint32, writable=True), array_type(t.uint64, writable=True)
-    n = t.int64
+    n, words, out_words = t.int64, array_type(word), array_type(word, writable=True)
+    bytes_out, shorts = array_type(t.uint8, writable=True), array_type(t.uint16, writable=True)
+    counts, found_type = array_type(t.uint32, writable=True), array_type(t.int64, writable=True)
+    table = array_type(t.uint64)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "occupied": (exponent_native.occupied, (words, n, array_type(t.boolean, writable=True))),
-        "encode": (
-            exponent_native.encode,
-            (
-                words,
-                n,
-                n,
-                array_type(word, 2, writable=True),
-                table32,
-                array_type(t.int64, 2, writable=True),
-                array_type(t.uint16, 2, writable=True),
-                table64,
-                shorts,
-                out,
-                n,
-                out,
-                shorts,
-            ),
-        ),
+        "survey": (exponent_native.survey, (words, n, n, shorts, bytes_out, out_words, counts, found_type)),
+        "encode": (exponent_native.encode, (words, table, array_type(t.uint16), bytes_out, n, shorts, shorts)),
         "decode": (
             exponent_native.decode,
-            (array_type(t.uint16, 2), table32, n, array_type(t.uint8), n, n, out, shorts, out, out_words),
+            (array_type(t.uint32), array_type(t.uint8), n, n, bytes_out, shorts, bytes_out, out_words),
         ),
     }
     return found[name]

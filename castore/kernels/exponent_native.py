@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from castore.kernels import tans_native as tans
-from castore.kernels.bits import U
+from castore.kernels.bits import U, clear_bytes, copy_bytes
 from castore.kernels.blocks import BLOCK, LANES, UNIT
+from castore.kernels.compiling import kernel
+from castore.kernels.delta_native import tally
 from castore.kernels.vectors import Lanes
 
 SYMBOLS = 256
+
+_build: Any = cgutils
 
 
 def _rotated(lanes: Lanes, word: Any) -> Any:
@@ -25,21 +30,28 @@ def _rotated(lanes: Lanes, word: Any) -> Any:
     return b.or_(b.shl(word, lanes.constant(1)), b.lshr(word, lanes.constant(lanes.bits - 1)))
 
 
-def _typed_range(_context: Any, words: Any, i: Any, least: Any, most: Any, any_zero: Any) -> Any:
-    """Running extremes of the rotated words, [LANES] each: least of those whose top byte is not 0, most; and whether
-    one's is."""
-    signature = types.void(words, types.intp, least, most, any_zero)
+def _typed_range(_context: Any, words: Any, steps: Any, extremes: Any) -> Any:
+    """Extremes of LANES * steps rotated words, into [3 * LANES]: least of those whose top byte is not 0, most; and
+    whether one's is. In variables of the intrinsic's own: what lies in arrays is stored and loaded at every step."""
+    signature = types.void(words, types.intp, extremes)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         lanes = Lanes(context, builder, sig, args, sig.args[0].dtype.bitwidth)
-        b, start = builder, ir.Constant(ir.IntType(64), 0)
-        word = _rotated(lanes, lanes.load(0, args[1]))
-        small = b.icmp_unsigned("<", word, lanes.constant(1 << (lanes.bits - 8)))
-        ones = b.sext(small, lanes.kind())
-        lanes.store(lanes.least(lanes.load(2, start), b.or_(word, ones)), 2, start)
-        old = lanes.load(3, start)
-        lanes.store(b.select(b.icmp_unsigned(">", word, old), word, old), 3, start)
-        lanes.store(b.or_(lanes.load(4, start), ones), 4, start)
+        b, build = builder, _build
+        first = (-1, 0, 0)
+        least, most, any_zero = (build.alloca_once_value(b, lanes.constant(one)) for one in first)
+        for variable, one in zip((least, most, any_zero), first, strict=True):
+            b.store(lanes.constant(one), variable)
+        with build.for_range(b, args[1]) as loop:
+            word = _rotated(lanes, lanes.load(0, b.mul(loop.index, ir.Constant(loop.index.type, LANES))))
+            small = b.icmp_unsigned("<", word, lanes.constant(1 << (lanes.bits - 8)))
+            ones = b.sext(small, lanes.kind())
+            b.store(lanes.least(b.load(least), b.or_(word, ones)), least)
+            old = b.load(most)
+            b.store(b.select(b.icmp_unsigned(">", word, old), word, old), most)
+            b.store(b.or_(b.load(any_zero), ones), any_zero)
+        for k, variable in enumerate((least, most, any_zero)):
+            lanes.store(b.load(variable), 2, ir.Constant(ir.IntType(64), k * LANES))
         return context.get_dummy_value()
 
     return signature, generate
@@ -85,7 +97,7 @@ _split: Any = intrinsic(_typed_split)
 _join: Any = intrinsic(_typed_join)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def occupied(words: Any, unit: Any, flags: Any) -> None:
     """Which units of `unit` 8-byte words have a bit that is set; the last may be shorter."""
     for k in range(flags.size):
@@ -95,78 +107,55 @@ def occupied(words: Any, unit: Any, flags: Any) -> None:
         flags[k] = found != U(0)
 
 
-@njit(nogil=True)
-def _survey(words: Any, step: Any, symbols: Any, planes: Any, extremes: Any, counts: Any, found: Any) -> Any:
-    """Count the top bytes of every `step`-th unit into found [1, SYMBOLS]; every top byte that may occur gets 1 at
-    least. Returns the last of them.
+@kernel
+def survey(words: Any, units: Any, step: Any, symbols: Any, planes: Any, extremes: Any, counts: Any, found: Any) -> Any:
+    """Count the top bytes of units into found [SYMBOLS]; unit k is the one with number k * step. Every top byte that
+    may occur gets 1 at least. Returns the last of them.
 
-    extremes [3, LANES], counts [2 * SYMBOLS], symbols, planes: scratch.
+    extremes [3 * LANES], counts [2 * SYMBOLS], symbols, planes [word bytes * UNIT]: scratch.
     """
     kind = words.dtype.type
-    least, most, any_zero = extremes[0], extremes[1], extremes[2]
-    least[:] = ~kind(0)
-    most[:] = kind(0)
-    any_zero[:] = kind(0)
-    for i in range(0, words.size, LANES):
-        _range(words, i, least, most, any_zero)
-    counts[:] = 0
-    for start in range(0, words.size - UNIT + 1, UNIT * step):
+    _range(words, words.size // LANES, extremes)
+    for i in range(U(2 * SYMBOLS)):
+        counts[i] = np.uint32(0)
+    for k in range(units):
         for i in range(0, UNIT, LANES):
-            _split(words, start + i, i, symbols, planes, i, UNIT)
-        for i in range(0, UNIT, 2):
-            counts[U(symbols[U(i)])] += np.uint32(1)
-            counts[U(symbols[U(i + 1)]) + U(SYMBOLS)] += np.uint32(1)
-    top = kind(8 * words.itemsize - 8)
-    first, last, zero = least.min() >> top, most.max() >> top, any_zero.max() > 0
-    for symbol in range(SYMBOLS):
-        count = np.int64(counts[symbol]) + np.int64(counts[SYMBOLS + symbol])
-        present = first <= symbol <= last or (symbol == 0 and zero)
-        found[0, symbol] = max(count, 1) if present else 0
-    return max(np.int64(last), 0)
+            _split(words, k * step * UNIT + i, i, symbols, planes, i, UNIT)
+        tally(symbols, counts, U(SYMBOLS))
+    top = U(8 * words.itemsize - 8)
+    first, last, zero = U(SYMBOLS), U(0), False
+    for i in range(U(0), U(LANES)):
+        first = min(first, U(extremes[i]) >> top)
+        last = max(last, U(extremes[i + U(LANES)]) >> top)
+        zero = zero or extremes[i + U(2 * LANES)] != kind(0)
+    for symbol in range(U(SYMBOLS)):
+        count = np.int64(counts[symbol]) + np.int64(counts[symbol + U(SYMBOLS)])
+        present = first <= symbol <= last or (symbol == U(0) and zero)
+        found[symbol] = max(count, np.int64(1)) if present else np.int64(0)
+    return last
 
 
-@njit(nogil=True, cache=True)
-def encode(
-    words: Any,
-    step: Any,
-    size: Any,
-    extremes: Any,
-    counts: Any,
-    found: Any,
-    frequencies: Any,
-    table: Any,
-    following: Any,
-    out: Any,
-    token_end: Any,
-    symbols: Any,
-    states: Any,
-) -> Any:
-    """Code `words`: tokens below byte `token_end` of `out`, planes from there on. Returns (the tokens' first bit, how
-    many of the frequencies [1, SYMBOLS] count).
+@kernel
+def encode(words: Any, table: Any, following: Any, out: Any, token_end: Any, symbols: Any, states: Any) -> Any:
+    """Code `words`: tokens below byte `token_end` of `out`, planes from there on. Returns the tokens' first bit.
 
-    size: states of the table. step: every which unit is counted. extremes, counts, found, table, following, symbols:
-    scratch.
+    table, following: of `tans_native.encoder_tables`. symbols: scratch.
     """
-    last = _survey(words, step, symbols, out[:4096], extremes, counts, found)
-    tans.normalise(found[:, : last + 1], size, frequencies)
-    tans.encoder_tables(frequencies[:, : last + 1], size, SYMBOLS, following, table)
     at, held, count = U(token_end), U(0), U(0)
-    blocks = (words.size + BLOCK - 1) // BLOCK
-    for done in range(blocks):
-        start = (blocks - 1 - done) * BLOCK
-        taken = min(BLOCK, words.size - start)
+    start = words.size
+    while start > 0:
+        taken = (start - 1) % BLOCK + 1
+        start -= taken
         for i in range(0, taken, LANES):
             _split(words, start + i, i, symbols, out, token_end + start + i, words.size)
-        at, held, count, _ = tans.encode(symbols[:taken], table, following, out, at, held, count, states)
+        at, held, count, _ = tans.encode(symbols, taken, table, following, out, at, held, count, states)
     out[at - U(1)] = np.uint8((held << (U(8) - count)) & U(0xFF))
-    return at * U(8) - count, last + 1
+    return at * U(8) - count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def decode(
-    frequencies: Any,
     table: Any,
-    table_bits: Any,
     stream: Any,
     token_start: Any,
     plane_start: Any,
@@ -176,14 +165,19 @@ def decode(
     out: Any,
 ) -> Any:
     """The inverse; returns the bit at which the tokens ended. The planes lie in `stream`: the caller has checked."""
-    tans.decoder_tables(frequencies, 1 << table_bits, table)
     at = U(token_start)
     for start in range(0, out.size, BLOCK):
         size = min(BLOCK, out.size - start)
         if at > U(stream.size * 8):
             break
-        source, moved = tans.with_room(stream, at, size, spare)
-        at = tans.decode_plain(table, source, at - moved, states, symbols[:size]) + moved
+        source, moved = stream, U(0)
+        first, reach = at >> U(3), tans.reach(size)
+        if first + reach > U(stream.size):
+            left = U(stream.size) - first
+            copy_bytes(spare, U(0), stream, first, left)
+            clear_bytes(spare, left, reach - left)
+            source, moved = spare, first << U(3)
+        at = tans.decode_plain(table, source, at - moved, states, symbols, size) + moved
         for i in range(0, size, LANES):
             _join(symbols, i, stream, plane_start + start + i, out.size, out, start + i)
     return at

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from castore.kernels.bits import U, count_ones, gather, load_64, scatter, store_64
+from castore.kernels.compiling import helper
 
 
-@njit(nogil=True)
-def put(masks: Any, fields: Any, bits: Any, narrow: Any, out: Any, at: Any, held: Any, count: Any) -> Any:
+@helper
+def put(masks: Any, fields: Any, groups: Any, bits: Any, narrow: Any, out: Any, at: Any, held: Any, count: Any) -> Any:
     """Fields from the last group of 8 bytes to the first, upwards from `at`. narrow: no group has more than 57 bits."""
-    i = U(masks.size)
+    i = U(groups)
     if narrow:
-        for _ in range(masks.size):
+        while i != U(0):
             i -= U(1)
             mask = masks[i]
             held |= gather(fields[i], mask, bits) << count
@@ -28,7 +27,7 @@ def put(masks: Any, fields: Any, bits: Any, narrow: Any, out: Any, at: Any, held
             at += full
             count &= U(7)
         return at, held, count
-    for _ in range(masks.size):
+    while i != U(0):
         i -= U(1)
         mask = masks[i]
         size = count_ones(mask)
@@ -49,22 +48,22 @@ def put(masks: Any, fields: Any, bits: Any, narrow: Any, out: Any, at: Any, held
     return at, held, count
 
 
-@njit(nogil=True)
-def get(masks: Any, bits: Any, narrow: Any, stream: Any, position: Any, fields: Any) -> Any:
+@helper
+def get(masks: Any, groups: Any, bits: Any, narrow: Any, stream: Any, position: Any, fields: Any) -> Any:
     """The inverse, downwards from bit `position`."""
     if narrow:
-        for k in range(masks.size):
-            mask = masks[U(k)]
+        for k in range(U(groups)):
+            mask = masks[k]
             position -= count_ones(mask)
-            fields[U(k)] = scatter(load_64(stream, position >> U(3)) >> (position & U(7)), mask, bits)
+            fields[k] = scatter(load_64(stream, position >> U(3)) >> (position & U(7)), mask, bits)
         return position
-    for k in range(masks.size):
-        mask = masks[U(k)]
+    for k in range(U(groups)):
+        mask = masks[k]
         size = count_ones(mask)
         position -= size
         at, part = position >> U(3), position & U(7)
         held = load_64(stream, at) >> part
         if part + size > U(64):
             held |= U(stream[at + U(8)]) << (U(64) - part)
-        fields[U(k)] = scatter(held, mask, bits)
+        fields[k] = scatter(held, mask, bits)
     return position

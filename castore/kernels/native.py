@@ -11,18 +11,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 
+from castore.kernels.compiling import kernel
+
 LANES = 32  # words in one step; `split_*` need at least that many
-
-
-def _kernel(function: Callable[..., Any]) -> Any:
-    """Compiled on demand (see `compiling`), without the GIL, and kept on disk where there is a place for it."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # Numba found no directory that it may write: compile in every process rather than fail
-        return njit(nogil=True)(function)
 
 
 def _vector_split(forward: Callable[..., Any]) -> Any:
@@ -86,28 +80,28 @@ _lanes_sub = _vector_split(_forward_sub)
 # The last step of each overlaps the one before: writing the same bytes twice costs less than a loop for the tail.
 
 
-@_kernel
+@kernel
 def split_plain(words: Any, planes: Any, stride: int) -> None:
     for i in range(0, words.size - LANES, LANES):
         _lanes_plain(words, words, i, planes, stride)
     _lanes_plain(words, words, words.size - LANES, planes, stride)
 
 
-@_kernel
+@kernel
 def split_rotate(words: Any, planes: Any, stride: int) -> None:
     for i in range(0, words.size - LANES, LANES):
         _lanes_rotate(words, words, i, planes, stride)
     _lanes_rotate(words, words, words.size - LANES, planes, stride)
 
 
-@_kernel
+@kernel
 def split_xor(words: Any, base: Any, planes: Any, stride: int) -> None:
     for i in range(0, words.size - LANES, LANES):
         _lanes_xor(words, base, i, planes, stride)
     _lanes_xor(words, base, words.size - LANES, planes, stride)
 
 
-@_kernel
+@kernel
 def split_sub(words: Any, base: Any, planes: Any, stride: int) -> None:
     for i in range(0, words.size - LANES, LANES):
         _lanes_sub(words, base, i, planes, stride)
@@ -139,13 +133,13 @@ def _word_of_width(
     return {16: two, 32: four, 64: eight}[out.dtype.bitwidth]
 
 
-@_kernel
+@kernel
 def join_plain(out: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any) -> None:
     for i in range(out.size):
         out[i] = _word(out, i, p0, p1, p2, p3, p4, p5, p6, p7)
 
 
-@_kernel
+@kernel
 def join_rotate(out: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any) -> None:
     one = out.dtype.type(1)
     top = out.dtype.type(8 * out.itemsize - 1)
@@ -154,13 +148,13 @@ def join_rotate(out: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, 
         out[i] = (word >> one) | (word << top)
 
 
-@_kernel
+@kernel
 def join_xor(out: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any) -> None:
     for i in range(out.size):
         out[i] ^= _word(out, i, p0, p1, p2, p3, p4, p5, p6, p7)
 
 
-@_kernel
+@kernel
 def join_sub(out: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6: Any, p7: Any) -> None:
     one = out.dtype.type(1)
     zero = out.dtype.type(0)
@@ -169,7 +163,7 @@ def join_sub(out: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any, p6:
         out[i] += (word >> one) ^ (zero - (word & one))
 
 
-@_kernel
+@kernel
 def entropies(planes: Any, n_log_n: Any, counts: Any, bits: Any) -> None:
     size = planes.shape[1]
     one = np.uint32(1)

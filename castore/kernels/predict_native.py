@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from castore.kernels.compiling import kernel, step
 
 _F = np.float32
 _SMALL = np.uint32(0x01000000)  # the bits of 2**-125
@@ -38,24 +40,24 @@ _bits: Any = intrinsic(_typed_bits)
 _float: Any = intrinsic(_typed_float)
 
 
-@njit(nogil=True, inline="always", error_model="numpy")
+@step
 def _flushed(value: Any) -> Any:
     magnitude = np.uint32(_bits(value) & _MAGNITUDE)
     return value if magnitude >= _SMALL else _F(0.0)
 
 
-@njit(nogil=True, inline="always", error_model="numpy")
+@step
 def _in(word: Any) -> Any:
     return _flushed(_float(word))
 
 
-@njit(nogil=True, inline="always", error_model="numpy")
+@step
 def _out(value: Any, instead: Any) -> Any:
     found = _bits(_flushed(value))
     return found if np.uint32(found & _MAGNITUDE) <= _INFINITY else instead
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def adaptive_step(old: Any, first: Any, second: Any, factors: Any, out: Any) -> None:
     """factors [4] = c, a, s, eps: out = c * old + (a * first) / (sqrt(second) / s + eps).
 
@@ -69,7 +71,7 @@ def adaptive_step(old: Any, first: Any, second: Any, factors: Any, out: Any) -> 
         out[i] = _out(_flushed(_in(old[i]) * c) + step, old[i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def momentum_step(old: Any, momentum: Any, factors: Any, out: Any) -> None:
     """factors [2] = c, a: out = c * old + a * momentum."""
     c, a = factors[0], factors[1]
@@ -77,7 +79,7 @@ def momentum_step(old: Any, momentum: Any, factors: Any, out: Any) -> None:
         out[i] = _out(_flushed(_in(old[i]) * c) + _flushed(a * _in(momentum[i])), old[i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def second_moment(old: Any, first_old: Any, first: Any, factors: Any, out: Any) -> None:
     """factors [3] = 1 - beta1, beta2, 1 - beta2: the gradient that made `first` of `first_old` by torch's `lerp_` is
     g = first_old + (first - first_old) / (1 - beta1), and out = beta2 * old + ((1 - beta2) * g) * g."""
@@ -88,7 +90,7 @@ def second_moment(old: Any, first_old: Any, first: Any, factors: Any, out: Any) 
         out[i] = _out(_flushed(_in(old[i]) * b2) + _flushed(_flushed(share2 * g) * g), old[i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def rounded(wide: Any, out: Any) -> None:
     """float32 to bfloat16, to the nearest, ties to even, as torch does; every NaN to 0x7fc0."""
     for i in range(out.size):

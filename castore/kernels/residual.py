@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels import scratch
+from castore.kernels import scratch, tans
 from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.delta import Frequencies
 from castore.kernels.reference import Bytes, Words
@@ -43,12 +43,11 @@ def decode(coded: Coded, mantissa: int, out: Words) -> bool:
     """
     kind = out.dtype.type
     contexts = scratch.array("symbols", out.size, np.uint16)
-    table = scratch.array("decoder", CONTEXTS * TABLE, np.uint32)
+    table = tans.decoder_tables(coded.frequencies, TABLE.bit_length() - 1)
     y = scratch.array("values", out.size, out.dtype)
     return bool(
         _kernel("decode", out.itemsize)(
-            out, kind(coded.top), kind(mantissa), coded.frequencies, coded.states, coded.stream, np.uint64(coded.bits),
-            contexts, table, y,
+            out, kind(coded.top), kind(mantissa), table, coded.states, coded.stream, np.uint64(coded.bits), contexts, y,
         )
     )  # fmt: skip
 
@@ -76,11 +75,11 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
 
     word = {2: t.uint16, 4: t.uint32}[width]
     words, shorts, byte = array_type(word, writable=True), array_type(t.uint16), array_type(t.uint8)
-    contexts, table = array_type(t.uint16, writable=True), array_type(t.uint32, writable=True)
+    contexts = array_type(t.uint16, writable=True)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "decode": (
             residual_native.decode,
-            (words, word, word, array_type(t.uint16, 2), shorts, byte, t.uint64, contexts, table, words),
+            (words, word, word, array_type(t.uint32), shorts, byte, t.uint64, contexts, words),
         ),
     }
     return found[name]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from castore.kernels import tans_native as tans
 from castore.kernels.bits import U, load_64, lowest
 from castore.kernels.blocks import LANES
+from castore.kernels.compiling import helper, kernel, step
 from castore.kernels.vectors import Lanes
 
 STATES = 8
@@ -57,7 +57,7 @@ _context: Any = intrinsic(_typed_context)
 _restore: Any = intrinsic(_typed_restore)
 
 
-@njit(nogil=True, inline="always")
+@step
 def _get(state: Any, context: Any, table: Any, stream: Any, position: Any) -> Any:
     entry = U(table[state | U(context)])
     bits = entry & U(0xFF)  # of the state; as many raw ones as the token says
@@ -68,7 +68,7 @@ def _get(state: Any, context: Any, table: Any, stream: Any, position: Any) -> An
     return (entry >> U(16)) + lowest(word, bits), position, ((word & (leading - U(1))) | leading) >> bits
 
 
-@njit(nogil=True)
+@helper
 def _values(contexts: Any, table: Any, stream: Any, bits: Any, states: Any, y: Any) -> Any:
     """The values `y` of a stream. Nothing before its start is read: near it, every step is checked."""
     a, b, c, d = U(states[0]), U(states[1]), U(states[2]), U(states[3])
@@ -107,27 +107,25 @@ def _values(contexts: Any, table: Any, stream: Any, bits: Any, states: Any, y: A
     return position == U(0) and (a | b | c | d | e | f | g | h) == U(0)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def decode(
     out: Any,
     top: Any,
     mantissa: Any,
-    frequencies: Any,
+    table: Any,
     states: Any,
     stream: Any,
     bits: Any,
     contexts: Any,
-    table: Any,
     y: Any,
 ) -> Any:
     """Turn `out`, which holds the base, into the words.
 
     False, and `out` as it was, if the stream is not one: too short, too long, or ending in other states than zero.
-    `stream` has 8 bytes behind its bits. contexts [n], table [CONTEXTS << TABLE_BITS], y [n]: scratch.
+    `stream` has 8 bytes behind its bits. table: of `tans_native.decoder_tables`. contexts [n], y [n]: scratch.
     """
     for i in range(0, out.size, LANES):
         _context(out, i, top, mantissa, contexts)
-    tans.decoder_tables(frequencies, 1 << TABLE_BITS, table)
     if not _values(contexts, table, stream, bits, states, y):
         return False
     for i in range(0, out.size, LANES):

@@ -32,16 +32,17 @@ class Lanes:
         array = self.context.make_array(self.signature.args[argument])(
             self.context, self.builder, self.arguments[argument]
         )
-        return self.builder.bitcast(self.builder.gep(array.data, [index]), self.kind(bits).as_pointer())
+        words = self.builder.bitcast(array.data, ir.IntType(bits).as_pointer())
+        return self.builder.bitcast(self.builder.gep(words, [index]), self.kind(bits).as_pointer())
 
-    def load(self, argument: int, index: Any) -> Any:
-        """Words of the array's own width, widened or narrowed to `bits`."""
-        width = self.signature.args[argument].dtype.bitwidth
+    def load(self, argument: int, index: Any, bits: int | None = None) -> Any:
+        """Words of the array's own width, or of `bits` that its memory is taken for, widened or narrowed."""
+        width = self.signature.args[argument].dtype.bitwidth if bits is None else bits
         found = self.builder.load(self.pointer(argument, index, width), align=1)
         return self.resized(found, width, self.bits)
 
-    def store(self, value: Any, argument: int, index: Any) -> None:
-        width = self.signature.args[argument].dtype.bitwidth
+    def store(self, value: Any, argument: int, index: Any, bits: int | None = None) -> None:
+        width = self.signature.args[argument].dtype.bitwidth if bits is None else bits
         self.builder.store(self.resized(value, self.bits, width), self.pointer(argument, index, width), align=1)
 
     def resized(self, value: Any, old: int, new: int) -> Any:

@@ -15,6 +15,7 @@ from castore.operations.bases import Bases
 from castore.operations.sources import Source
 
 if TYPE_CHECKING:
+    from castore.codecs.row_column import Rows
     from castore.state.roles import Relation
 
 _BATCH_CHUNKS = 128
@@ -22,7 +23,7 @@ _BATCH_CHUNKS = 128
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A chunk to put. foreseen: its `bases` that are numbers count within the task's bundle. foreign: as of a Put."""
+    """A chunk to put. foreseen: its `bases` that are numbers count within the task's bundle. foreign, rows: see Put."""
 
     source: Source
     dtype: DType
@@ -31,6 +32,7 @@ class Task:
     base: bytes
     foreseen: Foreseen | None = None
     foreign: bool = False
+    rows: Rows | None = None
 
 
 Bundle = Sequence[Task]  # of one batch, in order: bases before what is predicted from them
@@ -46,7 +48,8 @@ def puts(batch: Sequence[Bundle]) -> list[Put]:
             if seen is not None:
                 bases = tuple(start + base if isinstance(base, int) else base for base in seen.bases)
                 seen = Foreseen(seen.predictor, bases, seen.factors)
-            found.append(Put(task.source.read(task.offset, task.length), task.dtype, task.base, seen, task.foreign))
+            raw = task.source.read(task.offset, task.length)
+            found.append(Put(raw, task.dtype, task.base, seen, task.foreign, task.rows))
     return found
 
 
@@ -152,10 +155,21 @@ def _tasks(
     places = {one.path: place for place, one in enumerate(group)}
     for number, (offset, length) in enumerate(source.cuts(chunk_elements)):
         foreseen = None
-        if relation is not None and all(path in places for path, _ in relation.bases):
+        if relation is not None and relation.bases and all(path in places for path, _ in relation.bases):
             known = tuple(
                 places[path] if is_new else ids(group[places[path]], number) for path, is_new in relation.bases
             )
             if all(base != b"" for base in known):
                 foreseen = Foreseen(relation.predictor, known, relation.factors)
-        yield Task(source, dtype, offset, length, ids(source, number), foreseen, foreign)
+        yield Task(
+            source, dtype, offset, length, ids(source, number), foreseen, foreign, _rows(relation, dtype, offset)
+        )
+
+
+def _rows(relation: Relation | None, dtype: DType, offset: int) -> Rows | None:
+    """How the chunk that begins at a byte of its tensor lies in the rows of a related one."""
+    if relation is None or not relation.width:
+        return None
+    from castore.codecs.row_column import Rows
+
+    return Rows(relation.width, offset // dtype.width % relation.width)

@@ -13,24 +13,26 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from castore.codecs.predicted import ADAPTIVE_STEP, MOMENTUM_STEP, ROUNDED, SECOND_MOMENT
+from castore.codecs.predicted import ADAPTIVE_STEP, MOMENTUM_STEP, ROUNDED, ROW_COLUMN, SECOND_MOMENT
 from castore.objects import nodes
 from castore.objects.nodes import Path
 
+_LEAST_WIDTH = 32  # a dimension of less is no row of a matrix, but a kernel's
 _DEFAULT_EPS = 1e-8  # torch's, of Adam, AdamW, NAdam, RAdam
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A chunk of a tensor is predicted from the chunks at the same place of others.
+    """A chunk of a tensor is predicted from the chunks at the same place of others, or from an older one of its own.
 
     predictor, factors: see `codecs.predicted`. bases: (path, whether the tensor of this state is meant, not the
-    parent's).
+    parent's); none for ROW_COLUMN. width: words in a row, where rows and columns change together, else 0.
     """
 
     predictor: int
     bases: tuple[tuple[Path, bool], ...]
     factors: tuple[float, ...] = ()
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,7 @@ def relations(root: nodes.Node, counters: Callable[[Path], tuple[float, float] |
                 relation = _weight_relation(slot, weight, step)
                 if relation is not None:
                     found.setdefault(weight.path, relation)
-        if step is not None:
-            found.update(_moments(slots))
+        found.update(_moments(slots, step is not None))
     found.update(_copies(groups))
     return found
 
@@ -179,15 +180,29 @@ def _weight_relation(slot: _Slot, weight: _Leaf, step: float | None) -> Relation
     return None
 
 
-def _moments(slots: list[_Slot]) -> Iterator[tuple[Path, Relation]]:
+def _moments(slots: list[_Slot], one_apart: bool) -> Iterator[tuple[Path, Relation]]:
     for slot in slots:
         first, second = slot.kept.get("exp_avg"), slot.kept.get("exp_avg_sq")
-        if first is None or second is None or first.shape != second.shape:
+        if second is None or second.dtype != "float32":
             continue
+        width = _width(second.shape)
         beta1, beta2 = _betas(slot)
-        if 0.0 <= beta1 < 1.0:
+        if one_apart and first is not None and first.shape == second.shape and 0.0 <= beta1 < 1.0:
             bases = ((second.path, False), (first.path, False), (first.path, True))
-            yield second.path, Relation(SECOND_MOMENT, bases, (1.0 - beta1, beta2, 1.0 - beta2))
+            yield second.path, Relation(SECOND_MOMENT, bases, (1.0 - beta1, beta2, 1.0 - beta2), width)
+        elif width:
+            yield second.path, Relation(ROW_COLUMN, (), width=width)
+
+
+def _width(shape: tuple[int, ...]) -> int:
+    """Words in a row of a tensor that is taken for a matrix: its last dimension, or the last few if that is a kernel's;
+    0 if there are no rows then."""
+    width = 1
+    for place in range(len(shape) - 1, 0, -1):
+        width *= shape[place]
+        if width >= _LEAST_WIDTH:
+            return width if math.prod(shape[:place]) > 1 else 0
+    return 0
 
 
 def _copies(groups: Mapping[str, list[_Leaf]]) -> Iterator[tuple[Path, Relation]]:

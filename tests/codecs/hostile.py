@@ -18,8 +18,9 @@ import numpy as np
 from numpy.random import Generator
 
 from castore import codecs
-from castore.codecs import exponents, residual, zstd_frames
+from castore.codecs import exponents, predicted, residual, zstd_frames
 from castore.codecs.base import FromBases
+from castore.codecs.row_column import Rows
 from castore.dtypes import BY_NAME, DType
 from castore.errors import CorruptError
 from castore.kernels import scratch
@@ -175,12 +176,26 @@ def lying(codec_id: int, dtype: DType, rng: Generator) -> tuple[bytes, bytes]:
 def lying_prediction(dtype: DType, rng: Generator) -> tuple[bytes, bytes, list[bytes]]:
     """(a payload of codec 8, the bytes that `out` holds on entry, those of the bases): most of them fit together."""
     inner, before = lying(codecs.ORDERED_DELTA, dtype, rng)
-    predictor = int(rng.integers(0, 6))
-    bases, factors = {1: (3, 4), 2: (3, 3), 3: (2, 2), 4: (1, 0)}.get(predictor, (1, 1))
+    predictor = int(rng.integers(0, 7))
+    bases, factors = {1: (3, 4), 2: (3, 3), 3: (2, 2), 4: (1, 0), 5: (1, 0)}.get(predictor, (1, 1))
     size = len(before) // dtype.word * 4 + int(rng.choice([0, 0, 0, 0, 0, 1, 4]))
     given = rng.normal(size=factors + int(rng.choice([0, 0, 0, 0, 0, 1]))).astype("<f4")
     head = bytes((predictor, given.size)) + given.tobytes()
+    if predictor == predicted.ROW_COLUMN:
+        head += damaged_rarely(forged_rows(size // 4, rng), rng)
     return head + inner, before, [rng.bytes(size) for _ in range(bases + int(rng.choice([0, 0, 0, 0, 0, 1])))]
+
+
+def forged_rows(count: int, rng: Generator) -> bytes:
+    """Rows and columns for a chunk of so many words."""
+    width = int(rng.choice([1, 2, 7, 16, rng.integers(1, 1100), rng.integers(1, 1 << 32)]))
+    phase = int(rng.integers(width))
+    length = min(-(-(phase + count) // width) + width, 5000)
+    return struct.pack("<BII", int(rng.integers(24)), width, phase) + rng.bytes(length)
+
+
+def damaged_rarely(payload: bytes, rng: Generator) -> bytes:
+    return damaged(payload, rng) if rng.random() < 0.3 else payload
 
 
 class Room:
@@ -237,6 +252,22 @@ def encode_guarded(codec_id: int, dtype: DType, rng: Generator, at_end: bool) ->
     return payload
 
 
+def encode_rows_guarded(dtype: DType, rng: Generator, at_end: bool) -> bytes:
+    """The same of a payload of predictor 5; none where it does not apply."""
+    words, base = list(pairs(dtype, int(rng.choice(COUNTS[1:]))).values())[rng.integers(12)]
+    given, given_base = Room(words.tobytes(), at_end), Room(base.tobytes(), at_end)
+    width = int(rng.integers(1, words.size // 8 + 2))
+    how = predicted.plan_rows(given.view, dtype, given_base.view, Rows(width, int(rng.integers(width))))
+    if how is None:
+        return b""
+    payload = bytes(predicted.CODEC.encode_as(given.view, dtype, how))
+    assert given.is_unchanged() and given_base.is_unchanged(), "the chunk or the base was written to"
+    out = bytearray(words.nbytes)
+    predicted.CODEC.decode_from(payload, dtype, memoryview(out), [given_base.view])
+    assert out == words.tobytes()
+    return payload
+
+
 def main() -> None:
     seed, cases, at_end = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "end"
     dtypes = [BY_NAME[name] for name in sys.argv[4:]] or list(BY_NAME.values())
@@ -253,6 +284,10 @@ def main() -> None:
         if codec_id in WRITTEN and takes(codec_id, dtype) and case % 4 == 0:
             checksum = zlib.crc32(encode_guarded(codec_id, dtype, rng, at_end), checksum)
             counts["encoded"] += 1
+        if codec_id == codecs.PREDICTED:
+            payload = encode_rows_guarded(dtype, rng, at_end)
+            checksum = zlib.crc32(payload, checksum)
+            counts["encoded"] += payload != b""
     print(*(f"{name} {count}" for name, count in sorted(counts.items())), f"checksum {checksum:08x}")
 
 

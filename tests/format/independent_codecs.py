@@ -17,7 +17,13 @@ WORDS |= dict.fromkeys(range(32, 38), 1)
 MANTISSAS = {16: 10, 17: 7, 18: 23, 19: 52, 24: 10, 25: 23, 26: 52, 32: 3, 33: 3, 34: 2, 35: 2}
 RESIDUALS = {16, 17, 18, 24, 25}  # the dtypes that codec 5 takes
 ROTATED = {16, 17, 18, 19, 24, 25, 26}  # floats with a word of 2 bytes and more
-PREDICTORS = {1: (18, 3, 4), 2: (18, 3, 3), 3: (18, 2, 2), 4: (17, 1, 0)}  # dtype, number of bases, of factors
+PREDICTORS = {
+    1: (18, 3, 4),
+    2: (18, 3, 3),
+    3: (18, 2, 2),
+    4: (17, 1, 0),
+    5: (18, 1, 0),
+}  # dtype, number of bases, of factors
 
 
 class FormatError(Exception):
@@ -266,6 +272,22 @@ def predict(predictor: int, bases: list[np.ndarray], factors: np.ndarray) -> np.
     return np.where(np.isnan(found), bases[0], flushed(found).view("<u4"))
 
 
+def read_rows(payload: bytes, at: int, base: np.ndarray) -> tuple[np.ndarray, int]:
+    """The prediction of predictor 5, and where the payload goes on behind its rows and columns."""
+    check(len(payload) >= at + 9, "rows and columns")
+    shift, width, phase = struct.unpack_from("<BII", payload, at)
+    check(shift <= 23 and phase < width, "rows and columns")
+    count = -(-(phase + base.size) // width)
+    end = at + 9 + count + width
+    check(len(payload) >= end, "rows and columns")
+    rows, columns = (
+        np.frombuffer(payload, "i1", n, k).astype(int) for n, k in ((count, at + 9), (width, at + 9 + count))
+    )
+    place = phase + np.arange(base.size)
+    moved = (base.astype(int) + ((rows[place // width] + columns[place % width]) << shift)) & 0xFFFFFFFF
+    return np.where((base == 0) | (moved >> 31 == 1), 0, moved).astype("<u4"), end
+
+
 def read_predicted(payload: bytes, dtype: int, bases: list[bytes], raw_length: int) -> bytes:
     """The raw bytes of a payload of codec 8."""
     check(len(payload) >= 2 and payload[0] in PREDICTORS, "predictor")
@@ -275,8 +297,12 @@ def read_predicted(payload: bytes, dtype: int, bases: list[bytes], raw_length: i
     check(all(len(base) == raw_length // WORDS[dtype] * 4 for base in bases), "lengths of bases")
     with np.errstate(all="ignore"):
         words = [np.frombuffer(base, "<u4") for base in bases]
-        predicted = predict(payload[0], words, np.frombuffer(payload, "<f4", factors, 2))
-    return read_ordered_delta(payload[2 + 4 * factors :], dtype, predicted.tobytes())
+        end = 2 + 4 * factors
+        if payload[0] == 5:
+            predicted, end = read_rows(payload, end, words[0])
+        else:
+            predicted = predict(payload[0], words, np.frombuffer(payload, "<f4", factors, 2))
+    return read_ordered_delta(payload[end:], dtype, predicted.tobytes())
 
 
 def decode(codec: int, dtype: int, payload: bytes, raw_length: int, bases: list[bytes]) -> bytes:

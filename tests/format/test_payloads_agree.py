@@ -12,7 +12,7 @@ from castore.codecs import choice, ordered_delta, predicted
 from castore.dtypes import BY_CODE, DType, by_name
 from castore.errors import CorruptError
 from castore.kernels.predict import predict
-from tests.codecs.hostile import honest, lying, takes
+from tests.codecs.hostile import damaged_rarely, forged_rows, honest, lying, takes
 from tests.codecs.words import edges, noise, pairs, trained
 
 DTYPES = list(BY_CODE.values())
@@ -72,6 +72,24 @@ def test_what_a_warm_process_chooses_reads_back_independently() -> None:
             bases = [base] if encoded.is_delta and base is not None else []
             assert theirs(encoded.codec_id, dtype, bytes(encoded.payload), new.nbytes, bases) == new.tobytes()
     assert chosen == {codecs.ORDERED_DELTA, codecs.EXPONENTS}
+
+
+def test_rows_and_columns_that_lie_mean_the_same_to_both_readers() -> None:
+    codec, taken = predicted.CODEC, 0
+    for case in range(500):
+        rng = np.random.default_rng([7, case])
+        inner, base = lying(codecs.ORDERED_DELTA, F32, rng)
+        payload = bytes((predicted.ROW_COLUMN, 0)) + damaged_rarely(forged_rows(len(base) // 4, rng), rng) + inner
+        out = bytearray(len(base))
+        expected: bytes | None
+        try:
+            codec.decode_from(payload, F32, memoryview(out), [memoryview(base)])
+            expected = bytes(out)
+        except CorruptError:
+            expected = None
+        assert theirs(codecs.PREDICTED, F32, payload, len(base), [base]) == expected, case
+        taken += expected is not None
+    assert taken > 50
 
 
 PREDICTORS = {1: ("adaptive_step", 3, 4), 2: ("second_moment", 3, 3), 3: ("momentum_step", 2, 2), 4: ("rounded", 1, 0)}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from castore.kernels import rows
 from castore.kernels.predict import predict
 
 Words = NDArray[np.uint32]
@@ -110,3 +111,50 @@ def test_denormals_do_not_depend_on_the_thread(monkeypatch: pytest.MonkeyPatch) 
     finally:
         torch.set_flush_denormal(False)
     assert usual.tobytes() == flushing.tobytes()
+
+
+def moved(
+    base: Words, width: int, phase: int, shift: int, by_row: NDArray[np.int8], by_column: NDArray[np.int8]
+) -> Words:
+    place = phase + np.arange(base.size)
+    moves = (by_row.astype(np.int64)[place // width] + by_column.astype(np.int64)[place % width]) << shift
+    words = (base.astype(np.int64) + moves) % (1 << 32)
+    return np.where((base == 0) | (words >= 1 << 31), 0, words).astype(np.uint32)
+
+
+@pytest.mark.parametrize(("width", "phase"), [(1, 0), (7, 6), (64, 0), (384, 100), (4096, 1), (5000, 4999)])
+@pytest.mark.parametrize("shift", [0, 15, 23])
+def test_words_move_with_their_rows_and_columns(width: int, phase: int, shift: int) -> None:
+    base, rng = words(3), np.random.default_rng(shift)
+    count = rows.count(base.size, width, phase)
+    by_row, by_column = (rng.integers(-128, 128, n).astype(np.int8) for n in (count, width))
+    found = np.empty_like(base)
+    rows.predict(base, width, phase, shift, by_row, by_column, found)
+    assert found.tobytes() == moved(base, width, phase, shift, by_row, by_column).tobytes()
+
+
+def test_words_that_move_with_their_rows_and_columns_are_the_same_everywhere() -> None:
+    rng = np.random.default_rng(9)
+    by_row, by_column = (rng.integers(-128, 128, n).astype(np.int8) for n in (12, 384))
+    found = np.empty(4096, np.uint32)
+    rows.predict(words(3), 384, 100, 15, by_row, by_column, found)
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == "ad5ebe73b76b3220"
+
+
+@pytest.mark.parametrize(("width", "phase"), [(96, 0), (96, 95), (50, 7)])
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_the_moves_of_rows_and_columns_are_found(width: int, phase: int, size: int) -> None:
+    """Of whole units, in a matrix that moved by nothing else; of more than a byte holds, to the nearest shift."""
+    rng, count = np.random.default_rng(size), 4000
+    base = rng.integers(0x30000000, 0x38000000, count).astype(np.uint32)
+    by_row = rng.integers(-25, 26, rows.count(count, width, phase)) * size
+    by_column = rng.integers(-3, 4, width)
+    by_column[-1] -= by_column.sum()  # so that rows are told from columns
+    place = phase + np.arange(count)
+    new = (base + ((by_row[place // width] + by_column[place % width]) << rows.UNIT_BITS)).astype(np.uint32)
+    shift, found_rows, found_columns = rows.fit(new, base, width, phase)
+    predicted = np.empty_like(base)
+    rows.predict(base, width, phase, shift, found_rows, found_columns, predicted)
+    off = np.abs(new.astype(np.int64) - predicted.astype(np.int64)) >> rows.UNIT_BITS
+    assert shift == (rows.UNIT_BITS if size < 20 else rows.UNIT_BITS + 2)
+    assert np.median(off) <= (1 if size < 20 else 4)
