@@ -1,12 +1,15 @@
-"""`python -m benchmarks`: train the trajectories, or measure the store or the codecs on them."""
+"""`python -m benchmarks`: train the trajectories, and measure the store, the codecs, or checkpoints beside training."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.figures import GROUPS
+from benchmarks.overhead import GROUPS as TRAINING_GROUPS
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.command == "codecs":
         return _codecs(options, cache)
+    if options.command == "training":
+        return _training(options, cache)
     from benchmarks.store import run
 
     # A part of the figures, or toy ones, must not take the place of a whole run's.
@@ -42,6 +47,10 @@ def _printed(which: str, folder: Path) -> str:
         from benchmarks.codecs.report import read_report
 
         return read_report(folder).markdown()
+    if which == "training":
+        from benchmarks.overhead.report import read_markdown
+
+        return read_markdown(folder)
     from benchmarks.results import read_results
 
     return read_results(folder).markdown()
@@ -59,22 +68,35 @@ def _codecs(options: argparse.Namespace, cache: Path) -> int:
     return 0
 
 
+def _training(options: argparse.Namespace, cache: Path) -> int:
+    from benchmarks.overhead.run import run
+
+    out = options.out or (cache / "results" if options.only or options.quick else RESULTS)
+    print(run(cache, out, options.only, options.rounds, options.quick).markdown(), end="")
+    print(f"written to {out}", file=sys.stderr)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     trajectories = commands.add_parser("trajectories", help="train the models and keep their checkpoints in the cache")
     store = commands.add_parser("store", help="measure castore and its peers on the trajectories")
     codecs = commands.add_parser("codecs", help="measure castore's chunk codecs and their peers on the trajectories")
+    training = commands.add_parser("training", help="measure what checkpoints cost while a model is trained")
     show = commands.add_parser("print", help="print the tables of the last whole run as Markdown")
-    show.add_argument("which", nargs="?", choices=("store", "codecs"), default="store")
-    for command in (trajectories, store, codecs):
+    show.add_argument("which", nargs="?", choices=("store", "codecs", "training"), default="store")
+    for command in (trajectories, store, codecs, training):
         command.add_argument("--cache", type=Path, help="default: $CASTORE_BENCH_CACHE, else ~/.cache/castore-bench")
         command.add_argument("--quick", action="store_true", help="toy sizes, to see in a minute or two that it works")
-    for command in (store, codecs, show):
+    for command in (store, codecs, training, show):
         command.add_argument("--out", type=Path, help="folder of the results")
-    store.add_argument("--only", type=_groups, default=[], help=f"groups to run, with commas: {','.join(GROUPS)}")
+    for command, groups in ((store, GROUPS), (training, TRAINING_GROUPS)):
+        text = f"groups to run, with commas: {','.join(groups)}"
+        command.add_argument("--only", type=partial(_groups, known=groups), default=[], help=text)
     for command in (store, codecs):
         command.add_argument("--rounds", type=int, help="repetitions for a median (5; depth and quick: 2)")
+    training.add_argument("--rounds", type=int, help="runs of each method, in turn (3; quick: 1)")
     codecs.add_argument("--only", type=_names, default=[], help="pairs or runs, with commas: fp32-10,bf16 ...")
     codecs.add_argument("--codecs", type=_names, default=[], help="with commas: castore,TensorX ...")
     codecs.add_argument("--chunks", type=int, default=32, help="chunks of 256 Ki elements of each stream (32)")
@@ -86,11 +108,11 @@ def _names(text: str) -> list[str]:
     return text.split(",")
 
 
-def _groups(text: str) -> list[str]:
+def _groups(text: str, known: Sequence[str]) -> list[str]:
     names = [name.replace("-", "_") for name in text.split(",")]
     for name in names:
-        if name not in GROUPS:
-            raise argparse.ArgumentTypeError(f"there is no group {name!r}; there are {', '.join(GROUPS)}")
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"there is no group {name!r}; there are {', '.join(known)}")
     return names
 
 

@@ -1,0 +1,152 @@
+"""PyTorch's distributed checkpoint (DCP) in one process, in each way that it can be used there.
+
+Its file system writer fsyncs its files by default, and never their folders: as it is, so it is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from benchmarks.overhead.job import Job
+
+
+class Save:
+    name = "dcp"
+    what = "torch.distributed.checkpoint.save"
+
+    def __init__(self, folder: Path, job: Job, every: int) -> None:
+        import torch.distributed.checkpoint  # not above: the other methods' memory must not include it
+
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        self.folder = folder
+        self.job = job
+        self._dcp = torch.distributed.checkpoint
+        self._begun: Future[Any] | None = None
+
+    def take(self, step: int) -> None:
+        self._path = self.folder / str(step)
+        self._dcp.save(self.job.state(), checkpoint_id=self._path, no_dist=True)
+
+    def pass_by(self, step: int) -> None:
+        pass
+
+    def before_update(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        if self._begun is not None:
+            self._begun.result()
+            self._begun = None
+
+    def last(self) -> Any:
+        # DCP loads into what there is.
+        target = tree_map(lambda one: torch.zeros_like(one) if isinstance(one, torch.Tensor) else one, self.job.state())
+        self._dcp.load(target, checkpoint_id=self._path, no_dist=True)
+        return target
+
+    def close(self) -> None:
+        pass
+
+
+class Async(Save):
+    name = "dcp-async"
+    what = "async_save as it is by default: staged into new memory each time, written by a thread"
+
+    def take(self, step: int) -> None:
+        self._path = self.folder / str(step)
+        self._begun = self._dcp.async_save(self.job.state(), checkpoint_id=self._path, no_dist=True)
+
+
+class AsyncReused(Save):
+    """The memory of the stager must not be overwritten before the write from it is done: the loop waits first."""
+
+    name = "dcp-async-reused"
+    what = "async_save with one DefaultStager for all saves, which keeps its memory"
+    shared = False
+
+    def __init__(self, folder: Path, job: Job, every: int) -> None:
+        super().__init__(folder, job, every)
+        self._stager = _stager(shared=self.shared, in_thread=False)
+
+    def take(self, step: int) -> None:
+        self._path = self.folder / str(step)
+        state = self.job.state()
+        self._begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
+
+    def close(self) -> None:
+        self._stager.close()
+
+
+class AsyncOverlapped(Save):
+    name = "dcp-async-overlapped"
+    what = "the same, staged by a thread while the next step computes gradients; the loop waits before its update"
+
+    def __init__(self, folder: Path, job: Job, every: int) -> None:
+        super().__init__(folder, job, every)
+        self._stager = _stager(shared=False, in_thread=True)
+        self._staged: Future[Any] | None = None
+
+    def take(self, step: int) -> None:
+        self._path = self.folder / str(step)
+        state = self.job.state()
+        begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
+        self._staged, self._begun = begun.staging_completion, begun.upload_completion
+
+    def before_update(self) -> None:
+        if self._staged is not None:
+            self._staged.result()
+            self._staged = None
+
+    def close(self) -> None:
+        self._stager.close()
+
+
+class AsyncProcess(AsyncReused):
+    """The process takes the staged tensors as shared memory, and needs a process group."""
+
+    name = "dcp-async-process"
+    what = "the same with a reused stager in shared memory, written by a process of DCP's"
+    shared = True
+
+    def __init__(self, folder: Path, job: Job, every: int) -> None:
+        super().__init__(folder, job, every)
+        # That process logs each of its steps to standard error. What fails there is raised here all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.environ |= {"MASTER_ADDR": "localhost", "WORLD_SIZE": "1"}  # for the group of DCP's own process
+        group = folder / "group"
+        torch.distributed.init_process_group("gloo", init_method=f"file://{group}", rank=0, world_size=1)
+        group.unlink(missing_ok=True)
+
+    def take(self, step: int) -> None:
+        self._path = self.folder / str(step)
+        self._begun = self._dcp.async_save(
+            self.job.state(),
+            checkpoint_id=self._path,
+            async_stager=self._stager,
+            async_checkpointer_type=self._dcp.state_dict_saver.AsyncCheckpointerType.PROCESS,
+        )
+
+    def close(self) -> None:
+        super().close()
+        torch.distributed.destroy_process_group()
+
+
+def _stager(shared: bool, in_thread: bool) -> Any:
+    """A stager that keeps its memory. Pinned memory and copies that don't block need a device."""
+    from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+    return DefaultStager(
+        StagingOptions(
+            use_pinned_memory=False,
+            use_shared_memory=shared,
+            use_async_staging=in_thread,
+            use_non_blocking_copy=False,
+        )
+    )

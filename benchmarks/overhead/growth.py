@@ -1,0 +1,57 @@
+"""Whether memory grows with the number of commits: at rest, after 10 and after 50."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.child import in_child
+from benchmarks.overhead.job import QUICK_SHAPE, Job
+from benchmarks.overhead.methods import CASTORE, METHODS
+from benchmarks.overhead.pss import tree_pss
+from benchmarks.overhead.report import Table
+from benchmarks.results import Figure
+from benchmarks.states import tensor_bytes
+from benchmarks.training.model import Shape
+
+GROUP = "Memory over many commits"
+SHAPE = Shape(layers=5, width=512, heads=8, context=128)  # 16 M parameters: 0.19 GB with AdamW's state
+LIMIT_PERCENT = 1.0
+
+
+def run(bench: Bench) -> Iterator[Figure | Table]:
+    shape = QUICK_SHAPE if bench.quick else SHAPE
+    at = (2, 4, 6) if bench.quick else (10, 20, 30, 40, 50)
+    rows = []
+    for name in ("none", *CASTORE):
+        with bench.folder(name) as folder:
+            state, rest = in_child(memory_at_rest, name, folder, shape, at)
+        growth = 100 * (rest[-1] / rest[0] - 1)
+        rows.append((name, (*(pss / 1e6 for pss in rest), growth)))
+        bench.say(f"{name}: {rest[0] / 1e6:.1f} to {rest[-1] / 1e6:.1f} MB")
+        if name != "none":
+            note = f"{(rest[-1] - rest[0]) / 1e6:+.2f} MB of {rest[0] / 1e6:.0f} MB, {state / 1e6:.0f} MB of it state"
+            label = f"{name}: growth from commit {at[0]} to commit {at[-1]}"
+            yield Figure(GROUP, label, growth, "%", LIMIT_PERCENT, note=note)
+    columns = (*(f"after {number}, MB" for number in at), "growth, %")
+    yield Table(GROUP, "PSS of the process and all that it started, when nothing is in flight.", columns, tuple(rows))
+
+
+def memory_at_rest(name: str, folder: Path, shape: Shape, at: tuple[int, ...]) -> tuple[int, list[int]]:
+    """Bytes of the state, and of all memory after each of the commits numbered in `at`, from 1."""
+    job = Job(shape, batch=1)
+    method = METHODS[name](folder, job, every=1)
+    rest = []
+    for number in range(1, at[-1] + 1):
+        job.step(method.before_update)
+        method.take(number)
+        if number in at:
+            method.wait()
+            gc.collect()
+            rest.append(tree_pss(os.getpid()))
+    state = tensor_bytes(job.state())
+    method.close()
+    return state, rest

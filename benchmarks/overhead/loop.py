@@ -1,0 +1,159 @@
+"""One run of a job with one method, measured. To be called in a process of its own."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.bench import stored_bytes
+from benchmarks.overhead.job import Job, Size
+from benchmarks.overhead.methods import METHODS
+from benchmarks.states import same_state, tensor_bytes, tensors_of
+
+# castore touches its second places when the second commit is copied, which no commit after it does.
+WARM_UP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run took, from the end of its warm-up on, until all was durable: in seconds and bytes.
+
+    warm_up_s: the calls that took the checkpoints of the warm-up. stalls_s: those after it, and what the method held
+    up the next update for. waits_s: for the checkpoint before to be durable, before each. steps_s: each step, without
+    either. wall_s: all of it, of which drain_s passed after the last step. stored_bytes: that it added on disk.
+    memcpy_s: warm copies of the whole state, between steps. same: whether what was saved last came back bit for bit.
+    """
+
+    method: str
+    state_bytes: int
+    commits: int
+    warm_up_s: tuple[float, ...]
+    stalls_s: tuple[float, ...]
+    waits_s: tuple[float, ...]
+    steps_s: tuple[float, ...]
+    wall_s: float
+    drain_s: float
+    stored_bytes: int
+    memcpy_s: tuple[float, ...]
+    same: bool | None
+
+
+def measure_run(name: str, folder: Path, size: Size, bare: bool = False) -> Measured:
+    """Train with the method `name`, which may write into `folder`. bare: neither yardsticks nor the check at the end,
+    which take memory.
+
+    Raises RuntimeError if what was saved last does not come back as it was.
+    """
+    loop = _Loop(name, folder, size)
+    for _ in range(size.before):
+        loop.job.step()
+    for number in range(WARM_UP):
+        loop.step()
+        loop.checkpoint(number * size.every)
+    warm_up = loop.settled()
+    copies = [] if bare else _time_copies(loop.job, size.yardsticks)
+    before = stored_bytes(folder)
+    wall, drain = loop.run()
+    stalls = loop.settled()
+    stored = stored_bytes(folder) - before
+    copies += [] if bare else _time_copies(loop.job, size.yardsticks)
+    same = None if bare else loop.check()
+    loop.method.close()
+    if same is False:
+        raise RuntimeError(f"{name}: what was saved last is not what comes back")
+    measured = (stalls, tuple(loop.waits), tuple(loop.steps), wall, drain, stored, tuple(copies), same)
+    return Measured(name, tensor_bytes(loop.job.state()), size.commits, warm_up, *measured)
+
+
+class _Loop:
+    """Steps, and checkpoints between them, each timed."""
+
+    def __init__(self, name: str, folder: Path, size: Size) -> None:
+        self.size = size
+        self.job = Job(size.shape, size.batch)
+        self.method = METHODS[name](folder, self.job, size.every)
+        self.stalls: list[float] = []
+        self.waits: list[float] = []
+        self.steps: list[float] = []
+        self._held = 0.0
+        self._taken = False
+
+    def step(self) -> float:
+        """A step of the job; returns its seconds, without what the method held it up for."""
+        self._held = 0.0
+        started = time.perf_counter()
+        self.job.step(self._before_update)
+        return time.perf_counter() - started - self._held
+
+    def checkpoint(self, step: int) -> float:
+        """Take a checkpoint; returns the seconds waited for the one before, which are not its own."""
+        started = time.perf_counter()
+        self.method.wait()
+        waited = time.perf_counter()
+        self.method.take(step)
+        self.stalls.append(time.perf_counter() - waited)
+        self._taken = True
+        return waited - started
+
+    def settled(self) -> tuple[float, ...]:
+        """The stalls so far, which are forgotten, once all that was taken is durable."""
+        self.method.wait()
+        self.method.before_update()
+        self._taken = False
+        stalls, self.stalls = tuple(self.stalls), []
+        return stalls
+
+    def run(self) -> tuple[float, float]:
+        """All that is measured; returns the seconds of it, and those after the last step."""
+        every, first = self.size.every, (WARM_UP - 1) * self.size.every + 1
+        # As many steps follow the last checkpoint as any other one: there too it can be written beside them.
+        last = first + (self.size.commits + 1) * every - 2
+        os.sync()
+        started = time.perf_counter()
+        for step in range(first, last + 1):
+            self.steps.append(self.step())
+            if step % every == 0:
+                self.waits.append(self.checkpoint(step))
+            else:
+                self.method.pass_by(step)
+        trained = time.perf_counter()
+        self.method.wait()
+        ended = time.perf_counter()
+        return ended - started, ended - trained
+
+    def check(self) -> bool | None:
+        """Take one more checkpoint, let the state change at once, and compare what is loaded with what it was."""
+        self.step()
+        expected = copy.deepcopy(self.job.state())
+        self.checkpoint((WARM_UP + self.size.commits) * self.size.every)
+        self.step()
+        self.method.wait()
+        found = self.method.last()
+        if same_state(expected, self.job.state()):
+            raise RuntimeError("a step that changes nothing can check nothing")
+        return None if found is None else same_state(expected, found)
+
+    def _before_update(self) -> None:
+        started = time.perf_counter()
+        self.method.before_update()
+        self._held = time.perf_counter() - started
+        if self._taken:
+            self.stalls[-1] += self._held
+            self._taken = False
+
+
+def _time_copies(job: Job, count: int) -> list[float]:
+    """Seconds of copies of the whole state into memory that was touched before, tensor by tensor, between steps."""
+    into = [tensor.clone() for _, tensor in tensors_of(job.state())]
+    seconds = []
+    for _ in range(count):
+        job.step()
+        tensors = [tensor for _, tensor in tensors_of(job.state())]
+        started = time.perf_counter()
+        for target, source in zip(into, tensors, strict=True):
+            target.copy_(source)
+        seconds.append(time.perf_counter() - started)
+    return seconds

@@ -1,0 +1,43 @@
+"""Memory that each method takes at its peak, above the run without checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from benchmarks.bench import Bench
+from benchmarks.child import in_child
+from benchmarks.overhead.job import GIGABYTE, QUICK_SHAPE, Size
+from benchmarks.overhead.loop import Measured, measure_run
+from benchmarks.overhead.methods import METHODS
+from benchmarks.overhead.pss import PERIOD_S, PeakBelow
+from benchmarks.overhead.report import Table
+from benchmarks.results import Figure
+
+GROUP = "Memory at the peak"
+LIMITS = {"castore": 2.1, "castore-thread": 2.1, "castore-disk": 1.1}
+
+
+def run(bench: Bench) -> Iterator[Figure | Table]:
+    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=4, commits=4)
+    peaks: dict[str, int] = {}
+    state = 0
+    for name in METHODS:
+        measured, peak, samples = _peak(bench, name, size)
+        state = measured.state_bytes
+        peaks[name] = peak
+        bench.say(f"{name}: {peaks[name] / 1e6:,.0f} MB, {samples} samples")
+    extra = {name: peak - peaks["none"] for name, peak in peaks.items()}
+    for name, limit in LIMITS.items():
+        note = f"{extra[name] / 1e6:,.0f} MB for a state of {state / 1e6:,.0f} MB"
+        yield Figure(GROUP, f"{name}: extra memory / state", extra[name] / state, "x", limit, note=note)
+    head = f"PSS of the process and all that it started, sampled every {PERIOD_S * 1e3:.0f} ms; pages that two of them "
+    head += "share count once. Above the peak of `none`, which is a run of its own."
+    rows = tuple((name, (peaks[name] / 1e6, extra[name] / 1e6, extra[name] / state)) for name in METHODS)
+    yield Table(GROUP, head, ("peak, MB", "extra, MB", "extra / state"), rows)
+
+
+def _peak(bench: Bench, name: str, size: Size) -> tuple[Measured, int, int]:
+    with bench.folder(name) as folder, PeakBelow() as below:
+        measured = in_child(measure_run, name, folder, dataclasses.replace(size, yardsticks=0), True)
+    return measured, below.peak_bytes, below.samples

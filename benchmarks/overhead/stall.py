@@ -1,0 +1,99 @@
+"""How long the loop stands still for a checkpoint, and what one adds to the time of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.bench import Bench
+from benchmarks.overhead.compare import Rounds, in_rounds, interleaved, p95
+from benchmarks.overhead.job import GIGABYTE, QUICK_SHAPE, Size
+from benchmarks.overhead.methods import CASTORE, METHODS
+from benchmarks.overhead.report import Sample, Table
+from benchmarks.results import Figure, Series, median
+
+STALL, COST = "Stall of a commit", "Cost of a commit"
+COLUMNS = (
+    "stall, s",
+    "p95",
+    "first",
+    "waited, s",
+    "at the end, s",
+    "steps longer by, %",
+    "cost, s",
+    "cheapest round",
+    "dearest",
+    "MB per commit",
+)
+NOTE = (
+    "stall: the call that takes the checkpoint, and what it holds up the next update for; median and 95th percentile. "
+    "first: the call of the very first, which is not counted. waited: for the checkpoint before to be durable; median. "
+    "at the end: after the last step, until all is durable. cost: what a checkpoint adds to the wall time of the run, "
+    "against the run without any of the same round; median of the rounds."
+)
+
+
+def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
+    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=12, commits=6)
+    runs = []
+    for number, one in enumerate(interleaved(bench, size, tuple(METHODS))):
+        runs.append(one)
+        yield Sample("stall", number // len(METHODS) + 1, one)
+    rounds = in_rounds(runs, len(METHODS))
+    yield from _stalls(rounds)
+    yield from _costs(rounds)
+    state = runs[0].state_bytes / 1e6
+    memcpy = rounds.memcpy_s(tuple(METHODS))
+    head = f"{state:,.0f} MB of state, {size.commits} commits {size.every} steps apart, {bench.rounds} rounds; "
+    head += f"a step takes {median(runs_steps(rounds, 'none')):.3g} s, a warm copy of the state {memcpy:.3g} s. "
+    yield Table(COST, head + NOTE, COLUMNS, tuple((name, _row(rounds, name)) for name in METHODS))
+    for name in METHODS:
+        if name != "none":
+            yield Series("bar", "stall", name, (median(rounds.stalls_s(name)),), "s")
+            yield Series("bar", "cost of a commit", name, (rounds.cost_s(name),), "s")
+
+
+def runs_steps(rounds: Rounds, name: str) -> list[float]:
+    return [seconds for one in rounds.of(name) for seconds in one.steps_s]
+
+
+def _stalls(rounds: Rounds) -> Iterator[Figure]:
+    """castore against a copy in memory and DCP. Its copy is measured in its own processes, in the same minutes."""
+    for name in CASTORE:
+        stalls = rounds.stalls_s(name)
+        copied = rounds.memcpy_s((name,))
+        for limit, rival, seconds in (
+            (1.2, "a warm copy of the state", copied),
+            (0.5, "dcp-async", median(rounds.stalls_s("dcp-async"))),
+            (1.0, "dcp-async-reused", median(rounds.stalls_s("dcp-async-reused"))),
+        ):
+            note = f"median of {len(stalls)}: {median(stalls):.3g} s against {seconds:.3g} s"
+            yield Figure(STALL, f"{name} / {rival}", median(stalls) / seconds, "x", limit, note=note)
+
+
+def _costs(rounds: Rounds) -> Iterator[Figure]:
+    for name in CASTORE:
+        for limit, rival in ((0.5, "torch.save"), (1.0, "dcp-async"), (1.0, "dcp-async-reused")):
+            own, other = rounds.cost_s(name), rounds.cost_s(rival)
+            note = f"{own:.3g} s against {other:.3g} s"
+            yield Figure(COST, f"{name} / {rival}", own / other, "x", limit, note=note)
+
+
+def _row(rounds: Rounds, name: str) -> tuple[float | None, ...]:
+    ones = rounds.of(name)
+    if name == "none":
+        return (None,) * len(COLUMNS)
+    pairs = zip(ones, rounds.of("none"), strict=True)
+    costs = sorted((one.wall_s - base.wall_s) / one.commits for one, base in pairs)
+    stalls = rounds.stalls_s(name)
+    return (
+        median(stalls),
+        p95(stalls),
+        median(one.warm_up_s[0] for one in ones),
+        median(seconds for one in ones for seconds in one.waits_s),
+        median(one.drain_s for one in ones),
+        100 * rounds.slowdown(name),
+        rounds.cost_s(name),
+        costs[0],
+        costs[-1],
+        rounds.bytes_per_commit(name) / 1e6,
+    )
