@@ -153,7 +153,7 @@ def _one_of(
     group: Sequence[Name], number: int, by: str, identical: Callable[[str, str], bool], left_out: dict[str, str]
 ) -> Name:
     """The one that is imported of those with the same number."""
-    ranked = sorted(group, key=lambda name: (bool(name.alias), name.text))
+    ranked = sorted(group, key=lambda name: (bool(name.alias), len(name.text), name.text))
     first = ranked[0]
     for other in ranked[1:]:
         if identical(first.text, other.text):
