@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from castore.maintenance.reports import FsckReport, GcReport
     from castore.objects.commit import Commit
     from castore.operations.checkout import CheckoutReport
+    from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TreeEntry
 
 
@@ -131,6 +132,33 @@ class Store:
         done = commit_files(self._repo, [Path(path) for path in paths], branch or self._head_branch(), told)
         self.last_new_bytes = done.new_bytes
         return done.commit
+
+    def import_checkpoints(
+        self,
+        directory: str | Path,
+        branch: str | None = None,
+        pattern: str | None = None,
+        dry_run: bool = False,
+        *,
+        tell: Callable[[ImportedCheckpoint], None] = lambda _report: None,
+    ) -> list[ImportedCheckpoint]:
+        """Commit the checkpoints that a loop left in `directory`, oldest first, each with its step and its file's time.
+
+        branch: HEAD's by default. Steps that an import has committed there before are passed over, so an import that
+        was interrupted can be run again. pattern: a glob on names, in which {step} or {epoch} may stand for the number.
+        dry_run: commit nothing. tell: gets each report when it is known. Returns a report of each entry of the
+        directory, also of what was left out. Nothing in a checkpoint is executed.
+
+        Raises UsageError, before anything is committed, when there is no checkpoint or their order is ambiguous; else
+        as `commit_files`, with the name of the checkpoint: those before it stay committed.
+        """
+        from castore.operations.import_checkpoints import import_checkpoints
+
+        told = details("", None, None, None, None, None, None)
+        target = branch or self._head_branch()
+        reports = import_checkpoints(self._repo, Path(directory), target, pattern, dry_run, told, tell)
+        self.last_new_bytes = sum(report.new_bytes for report in reports)
+        return reports
 
     def _head_branch(self) -> str:
         branch = self.head().branch

@@ -9,6 +9,7 @@ from castore.objects.commit import Commit, CommitStats, ComponentStats
 
 if TYPE_CHECKING:
     from castore.maintenance.reports import FsckReport, GcReport
+    from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
 
 
@@ -91,6 +92,27 @@ def diff_record(diff: Diff, show_unchanged: bool) -> dict[str, Any]:
         "counts": dict(diff.counts),
         "tensors": [change_record(c) for c in diff.tensors if show_unchanged or c.change != "unchanged"],
         "values": [change_record(c) for c in diff.values if show_unchanged or c.change != "unchanged"],
+    }
+
+
+def import_record(reports: Sequence[ImportedCheckpoint], dry_run: bool) -> dict[str, Any]:
+    """What an import found and did."""
+    return {
+        "dry_run": dry_run,
+        "checkpoints": [
+            {
+                "name": report.name,
+                "outcome": report.outcome,
+                "reason": report.reason,
+                "step": report.step,
+                "epoch": report.epoch,
+                "time": report.time.isoformat() if report.time is not None else None,
+                "id": report.commit or None,
+                "raw_bytes": report.raw_bytes,
+                "new_bytes": report.new_bytes,
+            }
+            for report in reports
+        ],
     }
 
 

@@ -6,12 +6,14 @@ The texts stand here, so that `castore --help` imports no command, and running o
 from __future__ import annotations
 
 import importlib
+import keyword
 
 import click
 
 COMMANDS = {
     "init": "Create an empty store.",
     "commit": "Commit files or directories.",
+    "import": "Commit the checkpoints that a torch.save loop left, oldest first.",
     "log": "List commits, newest first.",
     "show": "Show one commit: metrics, sizes, environment, tensors.",
     "diff": "Compare two commits, tensor by tensor.",
@@ -35,7 +37,8 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"castore.cli.commands.{cmd_name}").command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = importlib.import_module(f"castore.cli.commands.{module}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -35,7 +35,9 @@ def loader_part(name: str, loader: DataLoader[Any]) -> tuple[Any, str | None]:
     if callable(getattr(loader, "state_dict", None)):
         inexact = None
         if loader.num_workers:
-            inexact = f"{name}: random numbers that its dataset may draw inside worker processes start over in mid-epoch"
+            inexact = (
+                f"{name}: random numbers that its dataset may draw inside worker processes start over in mid-epoch"
+            )
         return StatefulLoader(loader), inexact
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     if isinstance(sampler, ResumableSampler):

@@ -79,7 +79,8 @@ def test_the_list_of_commands_says_what_each_does() -> None:
 
 def test_a_command_that_is_not_listed_does_not_exist() -> None:
     listed = {
-        path.stem for path in Path(root.get_command.__code__.co_filename).parent.joinpath("commands").glob("[!_]*.py")
+        path.stem.rstrip("_")
+        for path in Path(root.get_command.__code__.co_filename).parent.joinpath("commands").glob("[!_]*.py")
     }
     assert listed == set(COMMANDS)
 

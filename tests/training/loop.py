@@ -128,4 +128,3 @@ def main(*argv: str) -> None:
             else:
                 progress["epoch"] += 1
         out.write(f"end {progress['epoch']} {digest(objects)}\n")
-

@@ -22,8 +22,8 @@ from castore.cli.output import (
 from castore.cli.records import commit_record, commit_stats_record
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
-from castore.quantities import size
 from castore.objects.commit import Commit, ComponentStats
+from castore.quantities import size
 
 if TYPE_CHECKING:
     from castore.operations.reports import TreeEntry
