@@ -4,10 +4,12 @@ Every chunk of a large tensor has two places in a segment. In one lies its ancho
 deltas stand on (see `chunks.bases`), so that these are at hand when the next delta is taken. The other takes the next
 copy. When a chunk is stored whole, its copy becomes the anchor, and the places change roles. A chunk that gets no
 deltas (exp_avg forgets within a few steps) never touches its second place, and an untouched page takes no memory.
+Second places that will be needed are faulted in beside the loop, as soon as that is known.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +76,7 @@ class Staging:
         self._segments: dict[int, Segment] = {}
         self._next_segment = 0
         self._current: list[_Lot | None] = []
+        self._faulting: threading.Thread | None = None
 
     @property
     def segments(self) -> dict[int, Segment]:
@@ -82,6 +85,7 @@ class Staging:
 
     def copy(self, flat: Flat) -> Copied:
         """Copy all tensors of a flattened state. Raises StorageError when there is no memory for them."""
+        self._join()
         self._lay_out([source for source in flat.sources if _is_large(source)])
         staged: list[Staged] = []
         self._current = []
@@ -110,6 +114,7 @@ class Staging:
         """The newest copy was committed: where chunks were stored whole, it takes over as the anchor."""
         if self._places < 2:
             return
+        needed: list[tuple[Segment, int, int]] = []
         for lot, ids in zip(self._current, done.chunks, strict=True):
             if lot is None:
                 continue
@@ -117,10 +122,14 @@ class Staging:
             for chunk, which in enumerate(lot.last):
                 chunk_id = ids[chunk * size : (chunk + 1) * size]
                 if chunk_id in done.anchors:
+                    if not lot.anchor[chunk]:  # its first one, so nothing was ever written to the second place
+                        needed.append((lot.segment, lot.place(chunk, 1 - which), lot.length(chunk)))
                     lot.anchor[chunk], lot.held[chunk] = chunk_id, which
+        self._fault_in(needed)
 
     def close(self) -> None:
         """Give all memory back."""
+        self._join()
         self._lots.clear()
         self._current.clear()
         for segment in self._segments.values():
@@ -136,6 +145,24 @@ class Staging:
         ]
 
     # Memory
+
+    def _fault_in(self, ranges: Sequence[tuple[Segment, int, int]]) -> None:
+        """Have the system give memory to (segment, first byte, length), which hold nothing yet, beside the loop."""
+        if not ranges:
+            return
+
+        def work() -> None:
+            for segment, first, length in ranges:
+                np.frombuffer(segment.view, np.uint8, length, first)[:: arena.PAGE_BYTES] = 0
+
+        self._join()
+        self._faulting = threading.Thread(target=work, name="castore-fault-in", daemon=True)
+        self._faulting.start()
+
+    def _join(self) -> None:
+        if self._faulting is not None:
+            self._faulting.join()
+            self._faulting = None
 
     def _lay_out(self, sources: Sequence[TensorSource]) -> None:
         """Give every source its places. Tensors of which nothing changed keep theirs."""
