@@ -43,7 +43,7 @@ class Worker(Protocol):
     """Makes one commit at a time."""
 
     def submit(self, job: Job, segments: Mapping[int, Segment]) -> None:
-        """Begin a commit. Raises WorkerDiedError."""
+        """Begin a commit. `segments` stay as they are until its result is known. Raises WorkerDiedError."""
         ...
 
     def result(self, wait: bool) -> Done | BaseException | None:
@@ -101,18 +101,35 @@ class ProcessWorker:
             self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         self._connection = Connection(ours.detach())
         self._sent: set[int] = set()
+        self._sending: threading.Thread | None = None
+        self._unsent: BaseException | None = None
 
     def submit(self, job_: Job, segments: Mapping[int, Segment]) -> None:
+        if self._process.poll() is not None:
+            raise self._died()
+        # Beside the loop too: writing a job of thousands of chunks out takes a tenth of the copy's time.
+        self._sending = threading.Thread(target=self._send, args=(job_, segments), name="castore-send")
+        self._sending.start()
+
+    def _send(self, job_: Job, segments: Mapping[int, Segment]) -> None:
         try:
             self._connection.send(job_)
             for number, _ in job_.segments:
                 if number not in self._sent:
                     send_handle(self._connection, segments[number].fd, self._process.pid)
             self._sent = {number for number, _ in job_.segments}
-        except OSError as error:
-            raise self._died() from error
+        except Exception as error:  # handed over: raised in the loop, see `result`
+            self._unsent = error
 
     def result(self, wait: bool) -> Done | BaseException | None:
+        if self._sending is not None:
+            self._sending.join(None if wait else 0)
+            if self._sending.is_alive():
+                return None
+            self._sending = None
+        error, self._unsent = self._unsent, None
+        if error is not None:
+            return self._died() if isinstance(error, OSError) else error
         try:
             if not wait and not self._connection.poll():
                 return None
@@ -131,6 +148,8 @@ class ProcessWorker:
         )
 
     def close(self) -> None:
+        if self._sending is not None:
+            self._sending.join()
         self._connection.close()
         self._process.wait()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import random
 import signal
@@ -41,14 +42,16 @@ class Noisy(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 def loader_of(kind: str, workers: int, noise: bool) -> Any:
     data = Noisy(noise)
+    # As on Linux by default: what the tests' fork server starts would have its workers load torch anew.
+    how: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": "fork" if workers else None}
     if kind == "stateful":
         from torchdata.stateful_dataloader import StatefulDataLoader
 
-        return StatefulDataLoader(data, batch_size=4, shuffle=True, num_workers=workers)
+        return StatefulDataLoader(data, batch_size=4, shuffle=True, **how)
     if kind == "sampler":
         sampler = castore.ResumableSampler(data, seed=5, replay=noise and workers > 0)
-        return DataLoader(data, batch_size=4, sampler=sampler, num_workers=workers)
-    return DataLoader(data, batch_size=4, shuffle=True, num_workers=workers)
+        return DataLoader(data, batch_size=4, sampler=sampler, **how)
+    return DataLoader(data, batch_size=4, shuffle=True, **how)
 
 
 def digest(objects: dict[str, Any]) -> str:
@@ -121,6 +124,8 @@ def main(*argv: str) -> None:
                 ckpt.step(step, metrics={"loss": loss.item()})
                 if step == args.stop_after:
                     ckpt.close()
+                    for child in multiprocessing.active_children():
+                        child.kill()  # a loader's: they would see only after seconds that nobody is left
                     os._exit(0)
                 step += 1
                 if step == args.steps:
