@@ -5,7 +5,6 @@ Its file system writer fsyncs its files by default, and never their folders: as 
 
 from __future__ import annotations
 
-import os
 import warnings
 from concurrent.futures import Future
 from pathlib import Path
@@ -69,11 +68,10 @@ class AsyncReused(Save):
 
     name = "dcp-async-reused"
     what = "async_save with one DefaultStager for all saves, which keeps its memory"
-    shared = False
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager = _stager(shared=self.shared, in_thread=False)
+        self._stager = _stager(in_thread=False)
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
@@ -90,7 +88,7 @@ class AsyncOverlapped(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager = _stager(shared=False, in_thread=True)
+        self._stager = _stager(in_thread=True)
         self._staged: Future[Any] | None = None
 
     def take(self, step: int) -> None:
@@ -108,44 +106,14 @@ class AsyncOverlapped(Save):
         self._stager.close()
 
 
-class AsyncProcess(AsyncReused):
-    """The process takes the staged tensors as shared memory, and needs a process group."""
-
-    name = "dcp-async-process"
-    what = "the same with a reused stager in shared memory, written by a process of DCP's"
-    shared = True
-
-    def __init__(self, folder: Path, job: Job, every: int) -> None:
-        super().__init__(folder, job, every)
-        # That process logs each of its steps to standard error. What fails there is raised here all the same.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        os.environ |= {"MASTER_ADDR": "localhost", "WORLD_SIZE": "1"}  # for the group of DCP's own process
-        group = folder / "group"
-        torch.distributed.init_process_group("gloo", init_method=f"file://{group}", rank=0, world_size=1)
-        group.unlink(missing_ok=True)
-
-    def take(self, step: int) -> None:
-        self._path = self.folder / str(step)
-        self._begun = self._dcp.async_save(
-            self.job.state(),
-            checkpoint_id=self._path,
-            async_stager=self._stager,
-            async_checkpointer_type=self._dcp.state_dict_saver.AsyncCheckpointerType.PROCESS,
-        )
-
-    def close(self) -> None:
-        super().close()
-        torch.distributed.destroy_process_group()
-
-
-def _stager(shared: bool, in_thread: bool) -> Any:
+def _stager(in_thread: bool) -> Any:
     """A stager that keeps its memory. Pinned memory and copies that don't block need a device."""
     from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
     return DefaultStager(
         StagingOptions(
             use_pinned_memory=False,
-            use_shared_memory=shared,
+            use_shared_memory=False,
             use_async_staging=in_thread,
             use_non_blocking_copy=False,
         )

@@ -13,7 +13,7 @@ from benchmarks.overhead.job import Job, Size
 from benchmarks.overhead.methods import METHODS
 from benchmarks.states import same_state, tensor_bytes, tensors_of
 
-# castore touches its second places when the second commit is copied, which no commit after it does.
+# Until it has seen the second commit, castore does not have all the memory that it stages commits in.
 WARM_UP = 2
 
 

@@ -19,7 +19,7 @@ LIMITS = {"castore": 2.1, "castore-thread": 2.1, "castore-disk": 1.1}
 
 
 def run(bench: Bench) -> Iterator[Figure | Table]:
-    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=4, commits=4)
+    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=2, commits=3)
     peaks: dict[str, int] = {}
     state = 0
     for name in METHODS:

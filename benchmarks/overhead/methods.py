@@ -163,7 +163,6 @@ METHODS: dict[str, type[Method]] = {
         dcp.Async,
         dcp.AsyncReused,
         dcp.AsyncOverlapped,
-        dcp.AsyncProcess,
         Castore,
         CastoreThread,
         CastoreDisk,

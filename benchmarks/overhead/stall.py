@@ -33,7 +33,7 @@ NOTE = (
 
 
 def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
-    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=12, commits=6)
+    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=8, commits=4)
     runs = []
     for number, one in enumerate(interleaved(bench, size, tuple(METHODS))):
         runs.append(one)
