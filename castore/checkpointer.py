@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from castore.errors import CastoreError
+from castore.errors import CastoreError, StorageError
 from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
@@ -52,7 +52,7 @@ class Checkpointer:
         worker: "process" or "thread" makes the commits. delta_base: "memory" keeps twice the state's size in memory,
         "disk" once and decodes what deltas are taken against. meta, tier: of each commit. report: a line per commit:
         True for standard error, False for none, a function to receive it; default: on a terminal, else in the log.
-        on_failure: is told of a commit that failed, before the loop's next call raises it.
+        on_failure: is told of a commit that failed, before a call of the loop's raises it.
 
         Raises UsageError, RefNameError, StateError (a leaf without a safe encoding), StorageError (not enough free
         space for a first commit).
@@ -131,7 +131,11 @@ class Checkpointer:
         if self._gradients.pending():
             state[parts.GRADIENTS] = self._gradients.state_dict()
         state[parts.RNG] = parts.Generators().state_dict()
-        begun = self._commits.commit(state, message, step, metrics, self._meta, self._tier)
+        try:
+            begun = self._commits.commit(state, message, step, metrics, self._meta, self._tier)
+        except StorageError as error:  # it could not even be begun
+            self._failed(error)
+            raise
         self._schedule.committed(begun.stall_seconds)
         if wait:
             self._listen(wait=True)
@@ -196,9 +200,12 @@ class Checkpointer:
         try:
             self._commits.wait() if wait else self._commits.poll()
         except CastoreError as error:
-            if self._on_failure is not None:
-                self._on_failure(error)
+            self._failed(error)
             raise
+
+    def _failed(self, error: CastoreError) -> None:
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     def _tell(self, done: Finished) -> None:
         self._report(console.finished_line(done))
