@@ -59,10 +59,9 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         raise StateError(f"{commit.id[:12]} is no commit of a training loop: load it, or check it out")
     there = {nodes.key_text(key) for key, _ in root.items}
     chosen = {name: target for name, target in targets.items() if name in there or name not in parts.LAST}
-    gradients = targets[parts.GRADIENTS]
-    if parts.GRADIENTS not in there:
-        gradients.clear()
     left = restore_tree(repo, root, chosen, strict)
+    if parts.GRADIENTS not in there:
+        targets[parts.GRADIENTS].clear()
     if left:
         more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         _warn(f"not all of {commit.id[:12]} fits, and this was left as it is: {'; '.join(left[:_SHOWN])}{more}")
