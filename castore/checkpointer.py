@@ -166,6 +166,7 @@ class Checkpointer:
         targets = {**self._parts, parts.GRADIENTS: self._gradients, parts.RNG: parts.Generators()}
         resume.restore(self._store, commit, targets, strict, self._warnings)
         self._last_step = commit.step
+        self._schedule.best = resume.best_metric(self._store, commit, self.policy)
         self._report(console.resumed_line(commit.id, self._branch, commit.step))
         return 0 if commit.step is None else commit.step + 1
 
