@@ -13,10 +13,12 @@ from torch import nn
 import castore
 from castore.store import Store
 from castore.testing.states import equal_states
+from castore.training.commits import Commits, Finished
 from castore.training.policy import Policy
 
 EVERY = Policy(every_steps=1, max_overhead=None, when_busy="wait", on_preemption=False)
 CHUNK_ELEMENTS = 4096
+LARGE = 5 * CHUNK_ELEMENTS + 7  # float32 elements: several chunks, and a place of their own in the staging memory
 
 
 def open_store(path: Path, policy: str = "") -> Store:
@@ -100,3 +102,24 @@ def kill(pid: int) -> None:
     """Kill a child process; returns when it is gone, and leaves its exit status to whoever waits for it."""
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def random_bits(dtype: torch.dtype, elements: int, seed: int = 0) -> torch.Tensor:
+    """[elements] of any bits, NaNs included; of torch.bool 0 and 1."""
+    bits = torch.randint(0, 256, (elements * dtype.itemsize,), generator=torch.Generator().manual_seed(seed))
+    return (bits % 2 if dtype is torch.bool else bits).to(torch.uint8).view(dtype)
+
+
+def committed(commits: Commits, state: Any) -> Finished:
+    """Commit a state, and wait until that is done."""
+    commits.commit(state)
+    done = commits.wait()
+    assert done is not None
+    return done
+
+
+def checkpointer(store: Store, loop: Loop, **settings: Any) -> castore.Checkpointer:
+    """One that commits after every step, with a thread. settings: others, and more objects."""
+    return castore.Checkpointer(
+        store, **{"policy": EVERY, "worker": "thread", "report": False} | settings | loop.objects
+    )

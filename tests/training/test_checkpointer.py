@@ -1,14 +1,9 @@
-"""The training loop's door: policy, preemption, exceptions, room on the disk, and what it says."""
+"""The training loop's door: policy, what is refused, room on the disk."""
 
 from __future__ import annotations
 
-import io
-import logging
-import os
 import shutil
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +12,8 @@ import pytest
 import castore
 from castore.errors import RefNameError, StateError, StorageError, UsageError
 from castore.store import Store
-from castore.testing import faults
-from tests import processes
 from tests.samples import assert_sound, packs
-from tests.training import loop as training
-from tests.training.small import EVERY, Loop, assert_holds, open_store, steps
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as store:
-        yield store
-
-
-def checkpointer(store: Store, loop: Loop, **settings: Any) -> castore.Checkpointer:
-    return castore.Checkpointer(
-        store, **{"policy": EVERY, "worker": "thread", "report": False} | settings | loop.objects
-    )
-
+from tests.training.small import EVERY, Loop, checkpointer, open_store, steps
 
 # Policy
 
@@ -111,107 +90,6 @@ def test_names_and_objects_that_make_no_sense_are_refused_before_anything_is_beg
     assert store.branches() == {}
 
 
-# SIGTERM and exceptions
-
-
-def test_sigterm_commits_the_step_and_ends_the_process(tmp_path: Path) -> None:
-    process = processes.start(
-        training.main, str(tmp_path), str(tmp_path / "out"), "--steps=9", "--every=1000", "--terminate-at=5"
-    )
-    process.join()
-    assert process.exitcode == 128 + signal.SIGTERM
-    with castore.open(tmp_path) as store:
-        assert steps(store) == [0, 5]
-        assert store.show("main").message == "preempted"
-        assert_sound(store)
-
-
-def test_sigterm_is_left_alone_where_the_policy_says_so(store: Store) -> None:
-    came: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
-    try:
-        with checkpointer(store, Loop()) as ckpt:
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert ckpt.step(0)
-            assert ckpt.step(1)
-        assert came == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert steps(store) == [0, 1]
-
-
-def test_sigterm_commits_although_the_commit_before_failed(store: Store) -> None:
-    loop, failures = Loop(), []
-    policy = castore.Policy(steps=[0], on_preemption=True)
-    ckpt = checkpointer(store, loop, policy=policy, on_failure=failures.append)
-    with faults.inject("sync") as fault:
-        assert ckpt.step(0)
-        while not fault.struck:
-            os.sched_yield()
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught:
-        ckpt.step(1)
-    assert caught.value.code == 128 + signal.SIGTERM
-    assert [type(one) for one in failures] == [StorageError]
-    assert steps(store) == [1]
-    assert_holds(store, "main", loop.copy())
-
-
-def test_what_the_loop_raises_is_committed_and_goes_on_up(store: Store) -> None:
-    loop, error = Loop(), ZeroDivisionError("loss is 1/0")
-    policy = castore.Policy(steps=[1], on_exception=True, on_preemption=False)
-    with pytest.raises(ZeroDivisionError) as caught, checkpointer(store, loop, policy=policy) as ckpt:
-        ckpt.step(1, {"loss": 2.0})
-        loop.train()
-        raise error
-    assert caught.value is error
-    assert steps(store) == [1, 1]
-    assert store.show("main").message == "ZeroDivisionError: loss is 1/0"
-    assert_holds(store, "main", loop.copy())
-
-
-def test_what_the_loop_raises_is_committed_although_the_commit_before_failed(store: Store) -> None:
-    lines: list[str] = []
-    policy = castore.Policy(steps=[0], on_exception=True, on_preemption=False)
-    with (
-        pytest.raises(ZeroDivisionError),
-        faults.inject("sync"),
-        checkpointer(store, Loop(), policy=policy, report=lines.append) as ckpt,
-    ):
-        ckpt.step(0)
-        raise ZeroDivisionError
-    assert steps(store) == [0] and store.show("main").message == "ZeroDivisionError: "
-    assert "failed" in lines[0] and "Input/output error" in lines[0]
-
-
-def test_what_the_loop_raises_is_not_hidden_by_sigterm(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), checkpointer(store, Loop(), policy=castore.Policy(steps=[0])):
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise ZeroDivisionError
-
-
-def test_sigterm_after_the_last_step_ends_the_process_all_the_same(store: Store) -> None:
-    with (
-        pytest.raises(SystemExit) as caught,
-        checkpointer(store, Loop(), policy=castore.Policy(steps=[0])) as ckpt,
-    ):
-        ckpt.step(0)
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert caught.value.code == 128 + signal.SIGTERM
-    assert steps(store) == [0]
-
-
-def test_what_the_loop_raises_is_not_committed_unless_asked_for(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), checkpointer(store, Loop()):
-        raise ZeroDivisionError
-    with (
-        pytest.raises(KeyboardInterrupt),
-        checkpointer(store, Loop(), policy={"on_exception": True, "on_preemption": False}),
-    ):
-        raise KeyboardInterrupt
-    assert store.branches() == {}
-
-
 # What can't be committed
 
 
@@ -259,98 +137,3 @@ def test_room_for_a_commit_is_asked_for_before_the_first_step(store: Store, monk
     disk(weights // 100)
     with pytest.raises(StorageError, match="free space"):
         checkpointer(store, loop)
-
-
-# What it says
-
-
-def test_each_commit_has_its_line(store: Store) -> None:
-    loop, lines = Loop(), []
-    with checkpointer(store, loop, report=lines.append) as ckpt:
-        for step in (5, 6):
-            loop.train()
-            ckpt.step(step)
-    assert [line.split(":")[1] for line in lines] == [" step 5", " step 6"]
-    for line, commit in zip(lines, reversed(list(store.log("main"))), strict=True):
-        assert commit.id[:8] in line and " new; loop stalled " in line and " s later" in line and "\n" not in line
-        raw = sum(part.raw_bytes for part in commit.stats.components.values())
-        assert f"{raw / 1e3:.3g} kB committed" in line
-    lines.clear()
-    with checkpointer(store, loop, report=lines.append) as ckpt:
-        assert ckpt.resume() == 7
-    assert len(lines) == 1 and "resumed main" in lines[0] and "step 6" in lines[0]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_off_a_terminal_lines_go_to_the_log(
-    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for made, lines_there, lines_logged in ((io.StringIO(), 0, 1), (Terminal(), 1, 0)):
-        monkeypatch.setattr(sys, "stderr", made)
-        with caplog.at_level(logging.INFO, "castore"), checkpointer(store, Loop(), report=None) as ckpt:
-            ckpt.save(0)
-        assert made.getvalue().count("committed as") == lines_there
-        assert caplog.text.count("committed as") == lines_logged
-        caplog.clear()
-    monkeypatch.setattr(sys, "stderr", made := io.StringIO())
-    for report, expected in ((True, 1), (False, 1)):
-        with checkpointer(store, Loop(), report=report) as ckpt:
-            ckpt.save(0)
-        assert made.getvalue().count("committed as") == expected
-
-
-def rows(text: str) -> list[str]:
-    """What a terminal shows of a text: a carriage return goes back to the begin of the row, and what follows lies over
-    what was there."""
-    shown = []
-    for line in text.split("\n"):
-        row: list[str] = []
-        for part in line.split("\r"):
-            row[: len(part)] = part
-        shown.append("".join(row).rstrip())
-    return shown
-
-
-def test_lines_do_not_tear_a_progress_bar(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tqdm import tqdm
-
-    monkeypatch.setattr(sys, "stderr", screen := Terminal())
-    with (
-        checkpointer(store, Loop(), report=None) as ckpt,
-        tqdm(total=5, desc="training", ncols=60, mininterval=0, file=sys.stderr) as bar,
-    ):
-        for step in range(5):
-            ckpt.step(step)
-            bar.update()
-    found = [row for row in rows(screen.getvalue()) if row]
-    lines = [row for row in found if "committed as" in row]
-    assert len(lines) == 5
-    assert all(row.startswith("castore: step ") and row.endswith(" s later") for row in lines)
-    bars = [row for row in found if row not in lines]
-    assert bars and all(row.startswith("training: ") and len(row) <= 60 for row in bars)
-    assert "5/5" in bars[-1]
-
-
-def test_the_share_that_commits_cost_is_known(store: Store) -> None:
-    with checkpointer(store, Loop()) as ckpt:
-        assert ckpt.overhead == 0
-        for step in range(3):
-            ckpt.step(step)
-        assert 0 < ckpt.overhead <= 1
-
-
-def test_on_another_thread_sigterm_is_said_not_to_be_heard(store: Store) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    def make() -> None:
-        with pytest.warns(UserWarning, match="main thread"):
-            checkpointer(store, Loop(), policy=castore.Policy(steps=[0])).close()
-
-    before = signal.getsignal(signal.SIGTERM)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(make).result()
-    assert signal.getsignal(signal.SIGTERM) == before

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,13 +14,7 @@ from castore.store import Store
 from castore.testing import faults
 from castore.training.worker import WorkerDiedError
 from tests.samples import assert_sound, incoming
-from tests.training.small import EVERY, Loop, assert_holds, kill, open_store, steps, stop, worker_pid
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as store:
-        yield store
+from tests.training.small import EVERY, Loop, assert_holds, kill, steps, stop, worker_pid
 
 
 class Told:
