@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -12,22 +11,7 @@ import castore
 from castore.errors import StorageError
 from castore.store import Store
 from castore.testing import faults
-from tests import processes
-from tests.samples import assert_sound
-from tests.training import loop as training
 from tests.training.small import Loop, assert_holds, checkpointer, steps
-
-
-def test_sigterm_commits_the_step_and_ends_the_process(tmp_path: Path) -> None:
-    process = processes.start(
-        training.main, str(tmp_path), str(tmp_path / "out"), "--steps=9", "--every=1000", "--terminate-at=5"
-    )
-    process.join()
-    assert process.exitcode == 128 + signal.SIGTERM
-    with castore.open(tmp_path) as store:
-        assert steps(store) == [0, 5]
-        assert store.show("main").message == "preempted"
-        assert_sound(store)
 
 
 def test_sigterm_is_left_alone_where_the_policy_says_so(store: Store) -> None:
