@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from castore.errors import CastoreError
+from castore.errors import CastoreError, StorageError
 from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
 from castore.training.policy import Policy, as_policy
 from castore.training.preemption import Preemption
 from castore.training.schedule import Schedule
+
+_TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
 
 
 class Checkpointer:
@@ -52,7 +54,7 @@ class Checkpointer:
         worker: "process" or "thread" makes the commits. delta_base: "memory" keeps twice the state's size in memory,
         "disk" once and decodes what deltas are taken against. meta, tier: of each commit. report: a line per commit:
         True for standard error, False for none, a function to receive it; default: on a terminal, else in the log.
-        on_failure: is told of a commit that failed, before the loop's next call raises it.
+        on_failure: is told of a commit that failed, before a call of the loop's raises it.
 
         Raises UsageError, RefNameError, StateError (a leaf without a safe encoding), StorageError (not enough free
         space for a first commit).
@@ -71,7 +73,8 @@ class Checkpointer:
         self._schedule = Schedule(as_policy(policy if policy is not None else settings or None))
         space.check(store, branch, self._parts)
         self._commits = Commits(store, branch, worker=worker, delta_base=delta_base, on_finished=self._tell)
-        self._preemption = Preemption() if self.policy.on_preemption else None
+        self._preemption: Preemption | None = None
+        self._heed_sigterm()
 
     # Settings
 
@@ -83,6 +86,7 @@ class Checkpointer:
     @policy.setter
     def policy(self, policy: Policy | str | Mapping[str, Any]) -> None:
         self._schedule.policy = as_policy(policy)
+        self._heed_sigterm()
 
     @property
     def overhead(self) -> float:
@@ -97,9 +101,9 @@ class Checkpointer:
         After SIGTERM it commits, waits, and raises SystemExit(143). Raises what failed of earlier commits.
         """
         self._last_step, self._metrics = step, dict(metrics or {})
-        self._listen(wait=False)
         if self._preemption is not None and self._preemption.asked:
             self._leave()
+        self._listen(wait=False)
         decision = self._schedule.decide(step, self._metrics, self._commits.in_flight)
         if decision.deferred:
             self._report(console.deferred_line(step, decision.deferred))
@@ -131,7 +135,11 @@ class Checkpointer:
         if self._gradients.pending():
             state[parts.GRADIENTS] = self._gradients.state_dict()
         state[parts.RNG] = parts.Generators().state_dict()
-        begun = self._commits.commit(state, message, step, metrics, self._meta, self._tier)
+        try:
+            begun = self._commits.commit(state, message, step, metrics, self._meta, self._tier)
+        except StorageError as error:  # it could not even be begun
+            self._failed(error)
+            raise
         self._schedule.committed(begun.stall_seconds)
         if wait:
             self._listen(wait=True)
@@ -158,6 +166,7 @@ class Checkpointer:
         targets = {**self._parts, parts.GRADIENTS: self._gradients, parts.RNG: parts.Generators()}
         resume.restore(self._store, commit, targets, strict, self._warnings)
         self._last_step = commit.step
+        self._schedule.best = resume.best_metric(self._store, commit, self.policy)
         self._report(console.resumed_line(commit.id, self._branch, commit.step))
         return 0 if commit.step is None else commit.step + 1
 
@@ -165,14 +174,8 @@ class Checkpointer:
 
     def close(self) -> None:
         """Wait for the commit in flight and end all that was begun. Raises what failed, after that. May be repeated."""
-        try:
-            self._listen(wait=True)
-        finally:
-            self._gradients.close()
-            asked = self._preemption is not None and self._preemption.close()
-            self._commits.close()
-        if asked:
-            raise SystemExit(128 + signal.SIGTERM)
+        if self._end():
+            raise SystemExit(_TERMINATED)
 
     def __enter__(self) -> Checkpointer:
         return self
@@ -182,23 +185,55 @@ class Checkpointer:
     ) -> None:
         try:
             if error is not None and isinstance(error, Exception) and self.policy.on_exception:
-                self.save(message=f"{type(error).__name__}: {error}"[:500])
+                self._save_last(f"{type(error).__name__}: {error}"[:500])
         finally:
-            self.close()
+            asked = self._end()
+        if asked and error is None:  # the loop's own error says more than the exit code would
+            raise SystemExit(_TERMINATED)
+
+    def _end(self) -> bool:
+        """Returns whether SIGTERM came that nobody has acted on."""
+        try:
+            self._listen(wait=True)
+        finally:
+            self._gradients.close()
+            asked = self._preemption is not None and self._preemption.close()
+            self._commits.close()
+        return asked
 
     def _leave(self) -> None:
         """Commit because the process is about to be ended, and end it."""
-        self.save(message="preempted")
-        self.close()
+        self._save_last("preempted")
+        self._end()
+        raise SystemExit(_TERMINATED)
+
+    def _save_last(self, message: str) -> None:
+        """Save because there won't be another chance, which what failed before must not take away."""
+        try:
+            self._listen(wait=True)
+        except CastoreError as error:
+            self._report(console.failed_line(error))
+        self.save(message=message)
+
+    def _heed_sigterm(self) -> None:
+        """Listen for SIGTERM, or no longer, as the policy says."""
+        if self.policy.on_preemption and self._preemption is None:
+            self._preemption = Preemption()
+        elif not self.policy.on_preemption and self._preemption is not None and not self._preemption.asked:
+            self._preemption.close()
+            self._preemption = None
 
     def _listen(self, wait: bool) -> None:
         """Hear of the commit in flight. Raises its error, once."""
         try:
             self._commits.wait() if wait else self._commits.poll()
         except CastoreError as error:
-            if self._on_failure is not None:
-                self._on_failure(error)
+            self._failed(error)
             raise
+
+    def _failed(self, error: CastoreError) -> None:
+        if self._on_failure is not None:
+            self._on_failure(error)
 
     def _tell(self, done: Finished) -> None:
         self._report(console.finished_line(done))

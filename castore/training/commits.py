@@ -115,7 +115,11 @@ class Commits:
         staging = self._staged()
         copied = staging.copy(flat)
         job = Job(flat.root, copied.staged, copied.inline, copied.known, copied.segments, self.branch, told)
-        self._maker().submit(job, staging.segments)
+        try:
+            self._maker().submit(job, staging.segments)
+        except CastoreError:
+            self._dismiss()
+            raise
         raw = sum(source.nbytes for source in flat.sources)
         stall = time.perf_counter() - started
         self._begun = Begun(step, raw, copied.copied_bytes, stall, waited)
@@ -134,9 +138,7 @@ class Commits:
         try:
             self.wait()
         finally:
-            if self._worker is not None:
-                self._worker.close()
-                self._worker = None
+            self._dismiss()
             if self._staging is not None:
                 self._staging.close()
                 self._staging = None
@@ -164,9 +166,14 @@ class Commits:
         if isinstance(outcome, Done):
             return self._finished(begun, outcome)
         if isinstance(outcome, CastoreError):
-            self._worker.close()
-            self._worker = None  # a new one, should the loop go on: this one may be what failed
+            self._dismiss()
         raise outcome
+
+    def _dismiss(self) -> None:
+        """End what makes the commits. There is a new one, should the loop go on: this one may be what failed."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
     def _finished(self, begun: Begun, done: Done) -> Finished:
         self._staged().committed(done)

@@ -48,6 +48,10 @@ def deferred_line(step: int, deferred: str) -> str:
     return f"{_what(step)}: postponed: {deferred}"
 
 
+def failed_line(error: Exception) -> str:
+    return f"castore: the commit before failed, and this one is made all the same: {error}"
+
+
 def resumed_line(commit_id: str, branch: str, step: int | None) -> str:
     return f"castore: resumed {branch} from {commit_id[:8]}" + ("" if step is None else f", step {step}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from castore.errors import StateError, UsageError
+from castore.errors import CorruptError, StateError, UsageError
 from castore.objects import nodes
 from castore.objects.commit import Commit
 from castore.operations.load import restore as restore_tree
@@ -17,6 +18,7 @@ from castore.state.environment import environment
 from castore.store import Store
 from castore.training import parts
 from castore.training.loaders import loader_part
+from castore.training.policy import Policy
 
 _VERSIONS = ("torch", "numpy", "python")
 _SHOWN = 10
@@ -59,10 +61,9 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         raise StateError(f"{commit.id[:12]} is no commit of a training loop: load it, or check it out")
     there = {nodes.key_text(key) for key, _ in root.items}
     chosen = {name: target for name, target in targets.items() if name in there or name not in parts.LAST}
-    gradients = targets[parts.GRADIENTS]
-    if parts.GRADIENTS not in there:
-        gradients.clear()
     left = restore_tree(repo, root, chosen, strict)
+    if parts.GRADIENTS not in there:
+        targets[parts.GRADIENTS].clear()
     if left:
         more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         _warn(f"not all of {commit.id[:12]} fits, and this was left as it is: {'; '.join(left[:_SHOWN])}{more}")
@@ -70,6 +71,23 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         _warn(f"{commit.id[:12]} holds no states of random number generators, so they go on from where they are")
     for text in [*inexact, *_differences(commit)]:
         _warn(text)
+
+
+def best_metric(store: Store, commit: Commit, policy: Policy) -> float | None:
+    """The best value, up to a commit, of the metric that a policy watches; None if there is none.
+
+    Warns (InexactResumeWarning) where history can't be read that far back.
+    """
+    name, found = policy.metric, []
+    if name is None:
+        return None
+    try:
+        found += [one.metrics[name] for one in store.log(commit.id) if not math.isnan(one.metrics.get(name, math.nan))]
+    except CorruptError as error:
+        _warn(f"the best {name} so far is not known, so the next one counts as an improvement: {error}")
+    if not found:
+        return None
+    return max(found) if policy.higher_is_better else min(found)
 
 
 def _differences(commit: Commit) -> list[str]:

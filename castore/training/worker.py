@@ -143,8 +143,8 @@ class ProcessWorker:
         code = self._process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerDiedError(
-            f"the process that makes commits ended ({how}), perhaps for want of memory; the commit that it was making "
-            "is lost, the store and all commits before are as they were"
+            f"the process that makes commits ended ({how}), perhaps for want of memory; the commit that it was to "
+            "make is lost, the store and all commits before are as they were"
         )
 
     def close(self) -> None:

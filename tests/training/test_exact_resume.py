@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import castore
 from tests import processes
 from tests.training import loop
 
@@ -59,6 +60,8 @@ def test_between_two_steps_of_the_optimizer(tmp_path: Path) -> None:
 def test_terminated(tmp_path: Path) -> None:
     options = ("--steps", 9, "--every", 1000)
     assert run_in_two(tmp_path, ("--terminate-at", 5), *options, code=128 + signal.SIGTERM) == ""
+    with castore.open(tmp_path / "parts") as store:
+        assert [(commit.step, commit.message) for commit in store.log("main")] == [(5, "preempted"), (0, "")]
 
 
 def test_what_a_plain_loader_loses_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,154 @@
+"""What commits beside the loop copy, and what they keep to take deltas against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from castore.codecs import choice
+from castore.dtypes import by_name
+from castore.store import Store
+from castore.testing.states import equal_states
+from castore.training.commits import Commits
+from castore.training.staging import LARGE_BYTES
+from tests.samples import assert_sound, packs
+from tests.training.small import CHUNK_ELEMENTS, LARGE, committed, open_store, random_bits
+
+assert LARGE * 4 > LARGE_BYTES
+
+
+@pytest.fixture(scope="module")
+def warm() -> None:
+    """A process that has met enough data to use every codec: sizes are the same from here on."""
+    choice.choose(bytes(choice.WARM_BYTES), by_name("float32"), None)
+
+
+def test_what_has_not_changed_is_not_copied_again(store: Store) -> None:
+    frozen, trained = random_bits(torch.float32, LARGE), random_bits(torch.float32, 2 * LARGE)
+    state = {"frozen": frozen, "trained": trained, "step": torch.tensor(0)}
+    commits = Commits(store, worker="thread")
+    assert committed(commits, state).copied_bytes == 12 * LARGE + 8
+    trained.add_(1)
+    assert committed(commits, state).copied_bytes == 8 * LARGE + 8
+    assert committed(commits, state).copied_bytes == 8
+    frozen.mul_(2)
+    assert committed(commits, state).copied_bytes == 4 * LARGE + 8
+    assert equal_states(store.load("main"), state)
+    commits.close()
+
+
+def test_tied_tensors_are_copied_once(store: Store) -> None:
+    weight = random_bits(torch.float32, 210 * 100).reshape(210, 100)
+    state = {"embedding": weight, "head": weight, "view": weight[:5]}
+    commits = Commits(store, worker="thread")
+    done = committed(commits, state)
+    assert done.copied_bytes == done.raw_bytes == 4 * 210 * 100
+    commits.close()
+    loaded = store.load("main")
+    assert equal_states(loaded, state)
+    assert loaded["head"].data_ptr() == loaded["view"].data_ptr() == loaded["embedding"].data_ptr()
+
+
+def write_data(tensor: torch.Tensor) -> None:
+    tensor.data[CHUNK_ELEMENTS] += 1
+
+
+def write_numpy(tensor: torch.Tensor) -> None:
+    tensor.detach().numpy()[-1] += 1
+
+
+def write_under_no_version(tensor: torch.Tensor) -> None:
+    with torch.autograd._unsafe_preserve_version_counter(tensor):
+        tensor.add_(1)
+
+
+@pytest.mark.parametrize("delta_base", ["memory", "disk"])
+@pytest.mark.parametrize("write", [write_data, write_numpy, write_under_no_version])
+def test_writes_that_torch_does_not_count_are_seen(
+    store: Store, write: Callable[[torch.Tensor], None], delta_base: str
+) -> None:
+    weight = torch.nn.Parameter(torch.ones(LARGE), requires_grad=False)
+    commits = Commits(store, worker="thread", delta_base=delta_base)
+    for _ in range(3):
+        committed(commits, {"weight": weight})
+        version = weight._version
+        write(weight)
+        assert weight._version == version
+        assert committed(commits, {"weight": weight}).copied_bytes == 4 * LARGE
+        assert equal_states(store.load("main"), {"weight": weight})
+    commits.close()
+
+
+def test_another_tensor_at_the_same_address_is_seen(store: Store) -> None:
+    memory = np.ones(LARGE, np.float32)
+    commits = Commits(store, worker="thread")
+    committed(commits, {"weight": torch.from_numpy(memory)})
+    memory[3] = 2
+    committed(commits, {"weight": torch.from_numpy(memory)})
+    commits.close()
+    assert store.load("main")["weight"][3] == 2
+    assert store.load("main~1")["weight"][3] == 1
+
+
+def trained(number: int) -> dict[str, Any]:
+    """The state after `number` steps: weights that move a little, one that never does, an average that forgets."""
+    start = torch.randn(LARGE, generator=torch.Generator().manual_seed(0))
+    steps = [torch.randn(LARGE, generator=torch.Generator().manual_seed(1 + one)) for one in range(number)]
+    weight = start + sum(1e-3 * step for step in steps)
+    return {
+        "weight": weight,
+        "half": weight.bfloat16(),
+        "frozen": start * 2,
+        "average": steps[-1] if steps else torch.zeros(LARGE),
+        "step": torch.tensor(float(number)),
+    }
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("delta_base", ["memory", "disk"])
+def test_a_chain_takes_what_it_takes_when_committed_from_the_loop(tmp_path: Path, delta_base: str) -> None:
+    with open_store(tmp_path / "beside") as beside, open_store(tmp_path / "plain") as plain:
+        commits = Commits(beside, worker="thread", delta_base=delta_base)
+        for number in range(14):  # further than deltas reach back
+            done = committed(commits, trained(number))
+            theirs = plain.commit(trained(number))
+            assert done.commit.tree == theirs.tree
+            assert done.commit.stats == theirs.stats
+        commits.close()
+        assert beside.show("main").stats.total.delta_bytes < beside.show("main").stats.total.stored_bytes
+        assert beside.show("main~3").stats.total.delta_bytes > 0
+        here, there = beside.stats(), plain.stats()
+        assert (here.standalone_bytes, here.delta_bytes, here.chunks) == (
+            there.standalone_bytes,
+            there.delta_bytes,
+            there.chunks,
+        )
+        for back in range(14):
+            assert equal_states(beside.load(f"main~{back}"), trained(13 - back))
+        assert_sound(beside)
+
+
+@pytest.mark.parametrize("delta_base", ["memory", "disk"])
+def test_bases_in_memory_are_used_and_not_decoded(store: Store, delta_base: str) -> None:
+    """With the first pack damaged there is no base to be decoded: deltas need what lies in memory."""
+    commits = Commits(store, worker="thread", delta_base=delta_base)
+    committed(commits, {"weight": trained(0)["weight"]})
+    damage(packs(store)[0])
+    done = committed(commits, {"weight": trained(1)["weight"]})
+    assert (done.commit.stats.total.delta_bytes > 0) == (delta_base == "memory")
+    commits.close()
+
+
+def damage(pack: Path) -> None:
+    """Flip bits in the middle of a pack's first half, where the payloads of tensors are."""
+    pack.chmod(0o600)
+    with pack.open("r+b") as file:
+        file.seek(pack.stat().st_size // 10)
+        span = file.read(pack.stat().st_size * 7 // 10)
+        file.seek(pack.stat().st_size // 10)
+        file.write(bytes(byte ^ 0xFF for byte in span))
