@@ -67,6 +67,7 @@ class Checkpointer:
         self._meta = dict(meta or {}) | {"torch.threads": str(torch.get_num_threads())}
         self._tier = tier
         self._last_step: int | None = None
+        self._last_commit: str | None = None
         self._metrics: Mapping[str, float] = {}
         self._gradients = parts.Gradients(parts.optimizers_of(self._parts))
         settings = store.repository.config.policy
@@ -166,6 +167,7 @@ class Checkpointer:
         targets = {**self._parts, parts.GRADIENTS: self._gradients, parts.RNG: parts.Generators()}
         resume.restore(self._store, commit, targets, strict, self._warnings)
         self._last_step = commit.step
+        self._last_commit = commit.id if rev is None else None
         self._schedule.best = resume.best_metric(self._store, commit, self.policy)
         self._report(console.resumed_line(commit.id, self._branch, commit.step))
         return 0 if commit.step is None else commit.step + 1
@@ -237,3 +239,7 @@ class Checkpointer:
 
     def _tell(self, done: Finished) -> None:
         self._report(console.finished_line(done))
+        parent = next(iter(done.commit.parents), None)
+        if parent is not None and self._last_commit not in (None, parent):
+            self._report(console.moved_line(self._branch, parent, str(self._last_commit)))
+        self._last_commit = done.commit.id

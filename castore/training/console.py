@@ -52,6 +52,13 @@ def failed_line(error: Exception) -> str:
     return f"castore: the commit before failed, and this one is made all the same: {error}"
 
 
+def moved_line(branch: str, parent: str, ours: str) -> str:
+    return (
+        f"castore: {branch} was moved by somebody else, from {ours[:8]} to {parent[:8]}, which the newest commit now "
+        "follows; give each run a branch of its own"
+    )
+
+
 def resumed_line(commit_id: str, branch: str, step: int | None) -> str:
     return f"castore: resumed {branch} from {commit_id[:8]}" + ("" if step is None else f", step {step}")
 

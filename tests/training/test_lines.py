@@ -89,3 +89,20 @@ def test_the_share_that_commits_cost_is_known(store: Store) -> None:
         for step in range(3):
             ckpt.step(step)
         assert 0 < ckpt.overhead <= 1
+
+
+def test_commits_of_somebody_else_between_ours_are_told_of(store: Store) -> None:
+    loop = Loop()
+    lines: list[str] = []
+    with checkpointer(store, loop, worker="thread", report=lines.append) as ckpt:
+        ckpt.step(0)
+        ckpt.step(1)
+        ckpt.wait()
+        assert not [line for line in lines if "somebody else" in line]
+        other = store.commit({"x": 1})
+        ckpt.step(2)
+        ckpt.wait()
+    told = [line for line in lines if "somebody else" in line]
+    assert len(told) == 1
+    assert f"to {other.id[:8]}" in told[0]
+    assert store.show("main").parents == (other.id,)
