@@ -1,4 +1,4 @@
-"""The examples of docs/integrations run as they stand, each as a process of its own."""
+"""The examples of docs run as they stand, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def run(name: str, directory: Path) -> str:
 def steps(directory: Path) -> list[int | None]:
     with castore.open(directory) as store:
         return [commit.step for commit in store.log("main")]
+
+
+def test_training_loop(tmp_path: Path) -> None:
+    printed = run("training_loop.py", tmp_path / "run")
+    same = "losses of steps 61 to 119: bit for bit the same\nweights at the end: bit for bit the same\n"
+    assert printed.endswith(same)
+    assert "castore: resumed main from" in printed
+    assert steps(tmp_path / "run") == [100, 80, 60, 40, 20, 0]
+    assert steps(tmp_path / "run" / "whole") == [100, 80, 60, 40, 20, 0]
 
 
 def test_lightning_fit(tmp_path: Path) -> None:
