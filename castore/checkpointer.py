@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from castore.errors import CastoreError, StorageError
+from castore.errors import CastoreError, StorageError, UsageError
 from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
@@ -101,6 +101,8 @@ class Checkpointer:
 
         After SIGTERM it commits, waits, and raises SystemExit(143). Raises what failed of earlier commits.
         """
+        if not isinstance(step, int) or step < 0:
+            raise UsageError(f"step must be a whole number from 0 on, not {step!r}")
         self._last_step, self._metrics = step, dict(metrics or {})
         if self._preemption is not None and self._preemption.asked:
             self._leave()
@@ -111,7 +113,8 @@ class Checkpointer:
         if not decision.save:
             return False
         if self._commits.in_flight and self.policy.when_busy == "skip" and step not in self.policy.steps:
-            self._report(console.skipped_line(step, decision.reason, self._commits.begun))
+            if self.policy.has_trigger:  # else nobody asked for this very step
+                self._report(console.skipped_line(step, decision.reason, self._commits.begun))
             self._schedule.skipped()
             return False
         self.save()

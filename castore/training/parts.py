@@ -121,8 +121,8 @@ def as_part(name: str, value: Any) -> Any:
         return value
     kind = type(value).__name__
     raise UsageError(
-        f"{name}: a {kind} could not be given its state back; give an object with state_dict and load_state_dict, or "
-        f"put it into a dict: {name}={{...}}"
+        f"{name}: a value of type {kind} could not be given its state back; give an object with state_dict and "
+        f"load_state_dict, or put it into a dict: {name}={{...}}"
     )
 
 

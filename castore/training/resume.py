@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from castore.store import Store
 from castore.training import parts
 from castore.training.loaders import loader_part
 from castore.training.policy import Policy
+from castore.training.sampler import ResumableSampler
 
 _VERSIONS = ("torch", "numpy", "python")
 _SHOWN = 10
@@ -61,7 +63,10 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         raise StateError(f"{commit.id[:12]} is no commit of a training loop: load it, or check it out")
     there = {nodes.key_text(key) for key, _ in root.items}
     chosen = {name: target for name, target in targets.items() if name in there or name not in parts.LAST}
-    left = restore_tree(repo, root, chosen, strict)
+    unfit = _unfit_loaders(store, commit, {name: chosen[name] for name in chosen if name in there}, strict)
+    chosen = {name: target for name, target in chosen.items() if name not in unfit}
+    fit = dataclasses.replace(root, items=[item for item in root.items if nodes.key_text(item[0]) not in unfit])
+    left = [*unfit.values(), *restore_tree(repo, fit, chosen, strict)]
     if parts.GRADIENTS not in there:
         targets[parts.GRADIENTS].clear()
     if left:
@@ -71,6 +76,20 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         _warn(f"{commit.id[:12]} holds no states of random number generators, so they go on from where they are")
     for text in [*inexact, *_differences(commit)]:
         _warn(text)
+
+
+def _unfit_loaders(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bool) -> dict[str, str]:
+    """Loaders whose place was one in other data, and why; raised at once if `strict`, when nothing is restored yet."""
+    unfit: dict[str, str] = {}
+    for name, target in targets.items():
+        if isinstance(target, ResumableSampler):
+            try:
+                target.check_state_dict(store.load(commit.id, only=name)[name])
+            except StateError as error:
+                if strict:
+                    raise
+                unfit[name] = f"{name}: {error}"
+    return unfit
 
 
 def best_metric(store: Store, commit: Commit, policy: Policy) -> float | None:

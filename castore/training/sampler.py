@@ -135,10 +135,15 @@ class ResumableSampler(Sampler[int]):
 
         Raises StateError that names what does not fit: other data, another batch size, another order.
         """
-        loaded = SamplerState.from_dict(state)
-        self._check(loaded)
+        loaded = self.check_state_dict(state)
         self._resumed, self._current = loaded, None
         self.epoch = loaded.epoch
+
+    def check_state_dict(self, state: Mapping[str, Any]) -> SamplerState:
+        """What `load_state_dict` would go on from, with nothing changed. Raises StateError as it does."""
+        loaded = SamplerState.from_dict(state)
+        self._check(loaded)
+        return loaded
 
     def _check(self, state: SamplerState) -> None:
         loader = self._loader
@@ -155,7 +160,7 @@ class ResumableSampler(Sampler[int]):
             if committed != present:
                 raise StateError(
                     f"the DataLoader can't go on in mid-epoch: {what} was {committed} and is {present}; "
-                    "make it as it was, or leave the sampler's state out"
+                    "make it as it was, or resume(strict=False), which begins an epoch"
                 )
 
     # Iterating

@@ -85,7 +85,7 @@ def test_names_and_objects_that_make_no_sense_are_refused_before_anything_is_beg
         checkpointer(store, Loop(), branch="a..b")
     with pytest.raises(UsageError, match="'rng'"):
         checkpointer(store, Loop(), rng={})
-    with pytest.raises(UsageError, match="epoch: a int"):
+    with pytest.raises(UsageError, match="epoch: a value of type int"):
         checkpointer(store, Loop(), epoch=3)
     assert store.branches() == {}
 

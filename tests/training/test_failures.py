@@ -92,6 +92,21 @@ def test_a_step_that_finds_the_worker_busy_is_skipped_aloud(store: Store) -> Non
     assert steps(store) == [0, 1, 3]
 
 
+def test_where_only_the_bound_asks_a_busy_worker_is_no_news(store: Store) -> None:
+    loop, told = Loop(), Told()
+    bound = castore.Policy(max_overhead=1.0, on_preemption=False)
+    with checkpointer(store, loop, told, policy=bound) as ckpt:
+        assert ckpt.step(0)
+        ckpt.wait()
+        pid = worker_pid()
+        stop(pid)
+        ckpt.save(1)
+        assert not any(ckpt.step(step) for step in range(2, 50))
+        os.kill(pid, signal.SIGCONT)
+    assert steps(store) == [0, 1]
+    assert not [line for line in told.lines if "skipped" in line]
+
+
 def test_a_chosen_step_is_waited_for_where_others_are_skipped(store: Store) -> None:
     loop, told = Loop(), Told()
     policy = castore.Policy(steps=[0, 1, 2], when_busy="skip", on_preemption=False)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import castore
-from castore.errors import RevisionError, StateError
+from castore.errors import RevisionError, StateError, UsageError
 from castore.store import Store
 from castore.testing.states import equal_states
 from castore.training.resume import InexactResumeWarning
@@ -174,3 +175,32 @@ def test_other_threads_are_said_to_round_otherwise(store: Store) -> None:
                 ckpt.resume()
         finally:
             torch.set_num_threads(threads)
+
+
+def test_a_loader_of_other_batches_is_refused_with_nothing_restored(store: Store) -> None:
+    loop = Loop()
+    data = list(range(40))
+    loader = DataLoader(data, batch_size=4, sampler=castore.ResumableSampler(data))
+    with checkpointer(store, loop, loader=loader) as ckpt:
+        for step, _ in zip(range(3), loader, strict=False):
+            ckpt.step(step)
+    committed = loop.copy()
+
+    loop = Loop(seed=1)
+    before = loop.copy()
+    sampler = castore.ResumableSampler(data)
+    with checkpointer(store, loop, loader=DataLoader(data, batch_size=8, sampler=sampler)) as ckpt:
+        with pytest.raises(StateError, match="batch size was 4 and is 8"):
+            ckpt.resume()
+        assert equal_states(loop.copy(), before)
+        with pytest.warns(castore.InexactResumeWarning, match="loader: .*batch size was 4 and is 8"):
+            assert ckpt.resume(strict=False) == 3
+    assert equal_states(loop.copy(), committed)
+    assert sampler.epoch == 0
+
+
+def test_a_step_that_is_no_number_is_refused(store: Store) -> None:
+    with checkpointer(store, Loop()) as ckpt:
+        for step in ("3", -1, 1.5):
+            with pytest.raises(UsageError, match="whole number from 0 on"):
+                ckpt.step(step)  # type: ignore[arg-type]
