@@ -1,12 +1,12 @@
 """A plain PyTorch loop with castore: stopped half way, continued, and bit for bit the run that was never stopped.
 
-python docs/examples/training_loop.py [DIRECTORY]
+python docs/examples/training_loop.py [DIRECTORY]: a new one for the two stores; without it they are thrown away.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -51,7 +51,6 @@ def train(store: castore.Store, until: int, seed: int) -> tuple[dict[int, float]
 
 
 def main(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
     torch.set_num_threads(1)  # threads of so small a model wait for one another more than they work
     print(f"{STEPS} steps in one go")
     with castore.open(directory / "whole", create=True) as store:
@@ -70,4 +69,8 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".training_loop"))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            main(Path(directory))
