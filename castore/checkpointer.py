@@ -17,6 +17,7 @@ from castore.training.policy import Policy, as_policy
 from castore.training.preemption import Preemption
 from castore.training.schedule import Schedule
 
+RESUMED_FROM = "resumed-from"  # the note by which a run's first commit names the one that it goes on from
 _TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
 
 
@@ -68,6 +69,7 @@ class Checkpointer:
         self._tier = tier
         self._last_step: int | None = None
         self._last_commit: str | None = None
+        self._resumed_from: str | None = None
         self._metrics: Mapping[str, float] = {}
         self._gradients = parts.Gradients(parts.optimizers_of(self._parts))
         settings = store.repository.config.policy
@@ -139,11 +141,13 @@ class Checkpointer:
         if self._gradients.pending():
             state[parts.GRADIENTS] = self._gradients.state_dict()
         state[parts.RNG] = parts.Generators().state_dict()
+        meta = self._meta if self._resumed_from is None else {**self._meta, RESUMED_FROM: self._resumed_from}
         try:
-            begun = self._commits.commit(state, message, step, metrics, self._meta, self._tier)
+            begun = self._commits.commit(state, message, step, metrics, meta, self._tier)
         except StorageError as error:  # it could not even be begun
             self._failed(error)
             raise
+        self._resumed_from = None
         self._schedule.committed(begun.stall_seconds)
         if wait:
             self._listen(wait=True)
@@ -171,6 +175,7 @@ class Checkpointer:
         resume.restore(self._store, commit, targets, strict, self._warnings)
         self._last_step = commit.step
         self._last_commit = commit.id if rev is None else None
+        self._resumed_from = commit.id
         self._schedule.best = resume.best_metric(self._store, commit, self.policy)
         self._report(console.resumed_line(commit.id, self._branch, commit.step))
         return 0 if commit.step is None else commit.step + 1

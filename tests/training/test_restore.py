@@ -199,6 +199,20 @@ def test_a_loader_of_other_batches_is_refused_with_nothing_restored(store: Store
     assert sampler.epoch == 0
 
 
+def test_the_first_commit_of_a_resumed_run_names_what_it_goes_on_from(store: Store) -> None:
+    loop = Loop()
+    with checkpointer(store, loop) as ckpt:
+        ckpt.step(0)
+        ckpt.step(1)
+    came_from = store.resolve("main~1")
+    with checkpointer(store, loop) as ckpt:
+        ckpt.resume("main~1")
+        ckpt.step(1)
+        ckpt.step(2)
+    notes = [commit.meta.get("resumed-from") for commit in store.log("main")]
+    assert notes == [None, came_from, None, None]
+
+
 def test_a_step_that_is_no_number_is_refused(store: Store) -> None:
     with checkpointer(store, Loop()) as ckpt:
         for step in ("3", -1, 1.5):
