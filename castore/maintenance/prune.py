@@ -1,0 +1,70 @@
+"""Prune: decide by rules which states are dropped, and note it, all at once. The space is freed by gc.
+
+The decision takes a while, and is made without the lock; if a ref, a pin or a drop changed meanwhile, once more with
+it held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from castore import config
+from castore.errors import RevisionError, UsageError
+from castore.history.drops import Drop
+from castore.maintenance.reports import Explanation, PruneReport
+from castore.maintenance.survey import Names, survey
+from castore.maintenance.weights import Weights, holdings
+from castore.repo import Repository
+from castore.retention.decide import Decision, decide
+from castore.retention.rules import Rules
+
+Clock = Callable[[], datetime]
+
+
+def configured(repo: Repository) -> Rules:
+    """The rules of castore.toml. Raises UsageError that names the file and what is wrong."""
+    try:
+        return Rules.from_mapping(repo.config.retention)
+    except UsageError as error:
+        raise UsageError(f"{repo.path / config.NAME}: {error}") from None
+
+
+def prune(repo: Repository, rules: Rules, branch: str | None, dry_run: bool, clock: Clock) -> PruneReport:
+    """Drop what no rule keeps. Raises UsageError for no rules, or one that can't mean what it says; RevisionError."""
+    if not rules:
+        raise UsageError(
+            f"there are no rules: give some, such as --keep-last 5, or write them into [retention] of "
+            f"{repo.path / config.NAME}"
+        )
+    names = Names.of(repo)
+    decision = _decision(repo, names, rules, branch, clock)
+    if dry_run:
+        weighed = holdings(repo, decision.verdicts.values())
+        verdicts = tuple(decision.verdicts.values())
+        return PruneReport(True, verdicts, decision.warnings, weighed.alone, weighed.freed_bytes)
+    with repo.lock.held():
+        if Names.of(repo) != names:
+            decision = _decision(repo, Names.of(repo), rules, branch, clock)
+        time = clock()
+        report = PruneReport(False, tuple(decision.verdicts.values()), decision.warnings)
+        if report.changed:
+            repo.require_features(config.RETENTION)
+            repo.drops.add([Drop(one.commit.id, time, one.rule, one.components) for one in report.changed])
+    return report
+
+
+def why(repo: Repository, rev: str, rules: Rules, clock: Clock) -> Explanation:
+    """What the rules say of one commit. Raises RevisionError, UsageError."""
+    commit_id = repo.resolve(rev)
+    decision = _decision(repo, Names.of(repo), rules, None, clock)
+    verdict = decision.verdicts.get(commit_id)
+    if verdict is None:
+        raise RevisionError(f"no branch, tag, pin or HEAD leads to {rev}, so gc takes it once no reflog does either")
+    weighed = holdings(repo, decision.verdicts.values())
+    return Explanation(verdict, repo.drops.get(commit_id), weighed.alone.get(commit_id, 0), decision.warnings)
+
+
+def _decision(repo: Repository, names: Names, rules: Rules, branch: str | None, clock: Clock) -> Decision:
+    past = survey(repo, names, branch)
+    return decide(past, rules, clock(), Weights(repo))
