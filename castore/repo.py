@@ -9,7 +9,7 @@ from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError
-from castore.history.drops import Drop, Drops
+from castore.history.drops import Drops
 from castore.history.nearest_kept import nearest_kept
 from castore.history.pins import Pins
 from castore.history.refs import Refs
@@ -77,12 +77,15 @@ class Repository:
         """
         drop = self.drops.get(commit.id)
         if drop is not None and not drop.components:
-            raise DroppedError(f"{_dropped(commit, drop)}; {self._instead(commit)}")
+            went = f"commit {_called(commit)} was dropped on {drop.time:%Y-%m-%d} by {drop.rule}"
+            raise DroppedError(f"{went}; {self._instead(commit)}")
         with no_collection():
             root = self.tree_reader().read(bytes.fromhex(commit.tree))
         if drop is not None:
+            went = f"{', '.join(drop.components)} on {drop.time:%Y-%m-%d} by {drop.rule}"
+            gone = f"commit {_called(commit)} lost {went}"
             for entry in fitting(root, drop.components):
-                entry.dropped = f"{', '.join(drop.components)} of {_dropped(commit, drop)}; {self._instead(commit)}"
+                entry.dropped = gone
         return root
 
     def _instead(self, commit: Commit) -> str:
@@ -102,10 +105,6 @@ class Repository:
 
     def close(self) -> None:
         self.chunks.close()
-
-
-def _dropped(commit: Commit, drop: Drop) -> str:
-    return f"commit {_called(commit)} was dropped on {drop.time:%Y-%m-%d} by {drop.rule}"
 
 
 def _called(commit: Commit) -> str:

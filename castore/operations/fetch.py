@@ -31,7 +31,7 @@ def check_present(root: nodes.Node) -> None:
     """Refuse a tree of which retention dropped a part. Raises DroppedError that names the first tensor of it."""
     for path, entry in nodes.tensors(root):
         if entry.dropped:
-            raise DroppedError(f"{'.'.join(path)} is gone: {entry.dropped}; what is left loads with only=")
+            raise DroppedError(f"{'.'.join(path)} is gone: {entry.dropped}; load what is left with only (--only)")
 
 
 def check_sizes(root: nodes.Node, id_size: int) -> None:
