@@ -44,6 +44,8 @@ def parse_time(found: re.Match[str]) -> datetime | None:
 
 def escaped(text: str, max_bytes: int) -> str:
     """Escape what would break a line. Cut at a whole character where the UTF-8 of the result would exceed the bound."""
+    if not _SPECIAL.search(text) and len(text.encode()) <= max_bytes:
+        return text
     pieces, left = [], max_bytes
     for piece in _escaped_characters(text):
         left -= len(piece.encode())
