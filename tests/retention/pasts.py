@@ -94,7 +94,7 @@ def pasts(draw: st.DrawFn, skewed: bool = True) -> Past:
 
     The first commit of each branch's line has both metrics that rules ask for, so that these can be asked for.
     """
-    count = draw(st.integers(1, 20))
+    count = draw(st.integers(1, 14))
     commits = []
     for number in range(count):
         before = [f"c{n}" for n in range(max(0, number - 4), number)]
@@ -108,7 +108,8 @@ def pasts(draw: st.DrawFn, skewed: bool = True) -> Past:
     numbers = st.integers(0, count - 1)
     tips = draw(st.lists(numbers, min_size=1, max_size=4, unique=True))
     drops: dict[str, Drop] = {}
-    for number in draw(st.lists(numbers, max_size=4)):
+    last = draw(st.sampled_from(tips)) if draw(st.booleans()) else -1  # a branch that was moved to dropped states
+    for number in [*draw(st.lists(numbers, max_size=4)), *range(max(0, last - 1), last + 1)]:
         drops |= dropped(number, *draw(st.sampled_from([(), ("optimizer",)])))
     protected = {f"c{number}": ("tag v1",) for number in draw(st.lists(numbers, max_size=2))}
     first = Line("branch first", (commits[0],))  # has every metric

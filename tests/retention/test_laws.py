@@ -115,3 +115,10 @@ def test_a_budget_alone_is_kept_but_for_what_is_never_dropped(past: Past, budget
     kept = [one.commit for one in decision.verdicts.values() if one.after != DROPPED]
     total = sum(dict(record for commit in kept for record in weigh(commit)).values())
     assert any("more than --max-bytes" in text for text in decision.warnings) == (total > budget)
+
+
+@given(pasts(skewed=False), st.integers(0, 6000), st.integers(0, 2000))
+def test_a_larger_budget_never_drops_more(past: Past, budget: int, more: int) -> None:
+    small = decided(past, rules_of([("max_bytes", budget)])).verdicts
+    large = decided(past, rules_of([("max_bytes", budget + more)])).verdicts
+    assert not [one for one in small if small[one].after == PRESENT and large[one].after != PRESENT]

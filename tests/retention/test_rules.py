@@ -38,6 +38,14 @@ def test_the_last_that_have_a_state() -> None:
     assert kept(past_of(linear(9), drops=drops), keep_last=3) == [4, 5]
 
 
+def test_the_newest_whole_state_is_kept_where_a_branch_was_moved_to_a_dropped_one() -> None:
+    past = past_of(linear(9), drops={**dropped(8), **dropped(7, "optimizer"), **dropped(6)})
+    assert kept(past, keep_every=1000) == [0, 5]
+    assert reasons(decide(past, Rules.from_mapping({"keep_every": 1000}), NOW), 5) == (
+        "newest whole state of branch b8",
+    )
+
+
 def test_each_nth_step() -> None:
     assert kept(past_of(linear(12)), keep_every=50) == [0, 5, 10]
 
