@@ -59,6 +59,12 @@ def collect_until_death(path: Path, nth: int) -> None:
         store.gc()
 
 
+def prune_until_death(path: Path, nth: int) -> None:
+    """Drop all states but the last two, dying before the nth write operation."""
+    with castore.open(path) as store, faults.die_at(nth):
+        store.prune({"keep_last": 2})
+
+
 def commit_many(path: Path, branch: str, seeds: Sequence[int], acknowledged: Path) -> None:
     """Commit a sequence of states to one branch, again and again when another process was faster."""
     with castore.open(path) as store:

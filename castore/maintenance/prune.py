@@ -6,7 +6,7 @@ it held.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from castore import config
@@ -15,6 +15,8 @@ from castore.history.drops import Drop
 from castore.maintenance.reports import Explanation, PruneReport
 from castore.maintenance.survey import Names, survey
 from castore.maintenance.weights import Weights, holdings
+from castore.objects.commit import Commit
+from castore.objects.patterns import fitting
 from castore.repo import Repository
 from castore.retention.decide import Decision, decide
 from castore.retention.rules import Rules
@@ -66,5 +68,8 @@ def why(repo: Repository, rev: str, rules: Rules, clock: Clock) -> Explanation:
 
 
 def _decision(repo: Repository, names: Names, rules: Rules, branch: str | None, clock: Clock) -> Decision:
-    past = survey(repo, names, branch)
-    return decide(past, rules, clock(), Weights(repo))
+    def fits(commit: Commit, patterns: Sequence[str]) -> list[str]:
+        root = repo.tree_reader().read(bytes.fromhex(commit.tree))
+        return [pattern for pattern in patterns if fitting(root, (pattern,))]
+
+    return decide(survey(repo, names, branch), rules, clock(), Weights(repo), fits)

@@ -77,7 +77,7 @@ def _convert(
 
 def _files(repo: Repository, files: dict[str, nodes.File], names: list[str], out: Path, force: bool) -> CheckoutReport:
     for name in names:
-        check_present(files[name])  # before the first of them is written
+        check_present(files[name], (name,))  # before the first of them is written
     size = sum(files[name].size for name in names)
     written: list[Path] = []
     repo.progress.start("Checking out", size, "bytes")

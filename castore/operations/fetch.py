@@ -27,9 +27,12 @@ def chunk_ids(repo: Repository, entry: nodes.Tensor) -> list[bytes]:
     return [entry.chunks[start : start + size] for start in range(0, len(entry.chunks), size)]
 
 
-def check_present(root: nodes.Node) -> None:
-    """Refuse a tree of which retention dropped a part. Raises DroppedError that names the first tensor of it."""
-    for path, entry in nodes.tensors(root):
+def check_present(root: nodes.Node, above: nodes.Path = ()) -> None:
+    """Refuse a tree of which retention dropped a part. Raises DroppedError that names the first tensor of it.
+
+    above: the path of `root` itself.
+    """
+    for path, entry in nodes.tensors(root, above):
         if entry.dropped:
             raise DroppedError(f"{'.'.join(path)} is gone: {entry.dropped}; load what is left with only (--only)")
 

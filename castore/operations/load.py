@@ -75,13 +75,14 @@ def _files(
     """For a commit of one file its state; for several a dict of what each chosen one holds, by relative name."""
     found = dict(walk_files(root))
     chosen = choose_files(found, only)
+    for name in chosen:
+        check_present(found[name], (name,))
     loaded = {name: load_file(repo, found[name], inside, device) for name, inside in chosen.items()}
     return next(iter(loaded.values())) if len(found) == 1 else loaded
 
 
 def load_file(repo: Repository, node: nodes.File, only: Sequence[str] | None, device: torch.device | str | None) -> Any:
     """What one file holds: the state of a .pt or .safetensors (the part that `only` selects), else its bytes."""
-    check_present(node)
     reader = FileReader(repo)
     if node.format == "plain":
         return b"".join(reader.read(entry, 0, segment_bytes(entry)) for _, entry in node.segments)

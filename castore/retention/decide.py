@@ -10,7 +10,8 @@ from datetime import datetime
 from castore.history.drops import DROPPED, PARTIAL, PRESENT
 from castore.objects.commit import Commit
 from castore.retention.budget import MaxBytes, excess
-from castore.retention.past import Past, View, Weigh, view
+from castore.retention.components import Cutting, by_statistics
+from castore.retention.past import Fits, Past, View, Weigh, view
 from castore.retention.rules import Rules
 
 RESUMED_FROM = "resumed-from"  # a note of a commit: the id of the commit that its run went on from
@@ -41,17 +42,17 @@ class Decision:
     warnings: tuple[str, ...]
 
 
-def decide(past: Past, rules: Rules, now: datetime, weigh: Weigh | None = None) -> Decision:
+def decide(past: Past, rules: Rules, now: datetime, weigh: Weigh | None = None, fits: Fits = by_statistics) -> Decision:
     """What the rules keep at `now` (which has a UTC offset), and what they drop.
 
     A commit that any rule keeps is kept. Whatever the rules: heads, the newest whole state of each line, what is
-    protected, what a run began from, and commits whose times can't be believed. weigh: for budgets of bytes.
+    protected, what a run began from, and commits whose times can't be believed. weigh: for budgets of bytes; fits: for
+    rules that drop components.
 
     Raises UsageError for a rule that can't mean what it says, such as one by a metric that no commit has.
     """
-    seen = view(past, now, weigh)
+    seen = view(past, now, fits, weigh)
     warnings = [text for _, rule in rules.keep for text in rule.check(seen)]
-    warnings += [text for _, rule in rules.drop for text in rule.check(seen)]
     guarded = _guarded(past, seen, rules)
     reasons: dict[str, list[str]] = {commit_id: list(texts) for commit_id, texts in guarded.items()}
     for text, rule in rules.keep:
@@ -60,11 +61,13 @@ def decide(past: Past, rules: Rules, now: datetime, weigh: Weigh | None = None) 
             reason = f"{text}: {word}" if word else text
             if reason not in texts:
                 texts.append(reason)
+    cutting = Cutting(rules.drop, seen)
     verdicts: dict[str, Verdict] = {}
     for line in past.lines:
         for commit in line.commits:
             if commit.id not in verdicts:
-                verdicts[commit.id] = _verdict(commit, past, rules, seen, reasons, commit.id in guarded)
+                verdicts[commit.id] = _verdict(commit, past, rules, cutting, reasons, commit.id in guarded)
+    warnings += cutting.warnings()
     warnings += _clock_warnings(seen, verdicts, rules)
     kept = [one.commit for one in verdicts.values() if one.after != DROPPED]
     warnings += [text for _, rule in rules.keep if isinstance(rule, MaxBytes) and (text := excess(rule, seen, kept))]
@@ -72,7 +75,7 @@ def decide(past: Past, rules: Rules, now: datetime, weigh: Weigh | None = None) 
 
 
 def _verdict(
-    commit: Commit, past: Past, rules: Rules, seen: View, reasons: Mapping[str, list[str]], is_guarded: bool
+    commit: Commit, past: Past, rules: Rules, cutting: Cutting, reasons: Mapping[str, list[str]], is_guarded: bool
 ) -> Verdict:
     drop = past.drops.get(commit.id)
     before = PRESENT if drop is None else drop.state
@@ -82,11 +85,10 @@ def _verdict(
     why = tuple(reasons.get(commit.id, ())) or (() if rules.keep else ("no rule drops whole states",))
     if not why:
         return Verdict(commit, before, DROPPED, (), " ".join(text for text, _ in rules.keep))
-    applied = [] if is_guarded else [(text, rule) for text, rule in rules.drop if rule.applies(commit, seen)]
-    more = tuple(dict.fromkeys(one for _, rule in applied for one in rule.patterns if one not in gone))
+    texts, more = ([], []) if is_guarded else cutting.cut(commit, gone)
     if not more:
         return Verdict(commit, before, before, why, "", gone)
-    return Verdict(commit, before, PARTIAL, why, " ".join(text for text, _ in applied), gone + more)
+    return Verdict(commit, before, PARTIAL, why, " ".join(texts), (*gone, *more))
 
 
 def _guarded(past: Past, seen: View, rules: Rules) -> dict[str, list[str]]:

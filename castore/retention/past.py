@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -35,6 +35,12 @@ class Weigh(Protocol):
     def __call__(self, commit: Commit) -> Iterable[tuple[bytes, int]]: ...
 
 
+class Fits(Protocol):
+    """Those of some patterns that fit something in the state of a commit."""
+
+    def __call__(self, commit: Commit, patterns: Sequence[str]) -> Sequence[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """A line as rules see it.
@@ -57,16 +63,17 @@ class Sight:
 @dataclass(frozen=True, slots=True)
 class View:
     """The past at a moment. ahead: commits of a later time than `now`. behind: commits older, by their times, than one
-    before them. weigh: None where nobody asked for sizes."""
+    before them. fits: looks for components. weigh: None where nobody asked for sizes."""
 
     lines: tuple[Sight, ...]
     now: datetime
     ahead: frozenset[str]
     behind: frozenset[str]
-    weigh: Weigh | None = None
+    fits: Fits
+    weigh: Weigh | None
 
 
-def view(past: Past, now: datetime, weigh: Weigh | None = None) -> View:
+def view(past: Past, now: datetime, fits: Fits, weigh: Weigh | None) -> View:
     """The past as rules see it at `now`, which has a UTC offset."""
     ahead: set[str] = set()
     behind: set[str] = set()
@@ -87,4 +94,4 @@ def view(past: Past, now: datetime, weigh: Weigh | None = None) -> View:
         left = tuple(one for one in line.commits if one.id not in past.drops or past.drops[one.id].components)
         timed = tuple(one for one in left if one.id not in doubtful) if doubtful else left
         sights.append(Sight(line.name, line.commits, left, timed, newest))
-    return View(tuple(sights), now, frozenset(ahead), frozenset(behind), weigh)
+    return View(tuple(sights), now, frozenset(ahead), frozenset(behind), fits, weigh)
