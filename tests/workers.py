@@ -112,6 +112,14 @@ def collect(path: Path, rounds: int) -> None:
             store.gc()
 
 
+def prune_and_collect(path: Path, rounds: int) -> None:
+    """Drop states and collect them a number of times, beside whoever else is at work."""
+    with castore.open(path) as store:
+        for number in range(rounds):
+            store.prune({"keep_last": 2} if number % 2 else {"drop_components": "model"})
+            store.gc()
+
+
 def check(path: Path, rounds: int) -> None:
     """Run fsck a number of times; it must find nothing."""
     with castore.open(path) as store:

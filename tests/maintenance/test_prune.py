@@ -17,7 +17,7 @@ from castore.store import Store
 from castore.testing import faults
 from castore.testing.states import equal_states
 from tests import workers
-from tests.processes import start
+from tests.processes import finish, start
 from tests.samples import assert_loads, assert_sound, state
 
 WHEN = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -265,6 +265,26 @@ def test_death_at_each_operation_of_gc_after_prune_loses_nothing(tmp_path: Path)
         raise AssertionError("gc makes more operations than this test tries")
     with castore.open(path) as store:
         assert store.gc(dry_run=True).removed_chunks == 0
+
+
+def test_commits_and_checks_go_on_beside_prune_and_gc(tmp_path: Path) -> None:
+    path, acks = tmp_path / ".castore", tmp_path / "acknowledged"
+    castore.open(path, create=True).close()
+    finish(
+        [
+            start(workers.commit_many, path, "a", range(30), acks),
+            start(workers.commit_many, path, "b", range(20, 50), acks),
+            start(workers.prune_and_collect, path, 12),
+            start(workers.prune_and_collect, path, 12),
+            start(workers.check, path, 4),
+        ]
+    )
+    history = {commit: int(seed) for commit, seed in workers.read_report(acks)}
+    with castore.open(path) as store:
+        assert len(history) == 60 == len(list(store.log(["a", "b"])))
+        assert set(store.drops()) < set(history)
+        assert_loads(store, left(store, history))
+        assert_sound(store)
 
 
 def test_a_full_disk_drops_nothing(store: Store) -> None:
