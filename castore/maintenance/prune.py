@@ -1,7 +1,7 @@
 """Prune: decide by rules which states are dropped, and note it, all at once. The space is freed by gc.
 
-The decision takes a while, and is made without the lock; if a ref, a pin or a drop changed meanwhile, once more with
-it held.
+The decision takes a while, and is made without the lock; if a ref, a pin or a drop changed meanwhile, it is made again,
+and when that goes on, with the lock held.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from castore.retention.decide import Decision, decide
 from castore.retention.rules import Rules
 
 Clock = Callable[[], datetime]
+_ATTEMPTS = 2  # without the lock
 
 
 def configured(repo: Repository) -> Rules:
@@ -39,20 +40,27 @@ def prune(repo: Repository, rules: Rules, branch: str | None, dry_run: bool, clo
             f"there are no rules: give some, such as --keep-last 5, or write them into [retention] of "
             f"{repo.path / config.NAME}"
         )
-    names = Names.of(repo)
-    decision = _decision(repo, names, rules, branch, clock)
     if dry_run:
+        decision = _decision(repo, Names.of(repo), rules, branch, clock)
         weighed = holdings(repo, decision.verdicts.values())
         verdicts = tuple(decision.verdicts.values())
         return PruneReport(True, verdicts, decision.warnings, weighed.alone, weighed.freed_bytes)
+    for _ in range(_ATTEMPTS):
+        names = Names.of(repo)
+        decision = _decision(repo, names, rules, branch, clock)
+        with repo.lock.held():
+            if Names.of(repo) == names:
+                return _carried_out(repo, decision, clock())
     with repo.lock.held():
-        if Names.of(repo) != names:
-            decision = _decision(repo, Names.of(repo), rules, branch, clock)
-        time = clock()
-        report = PruneReport(False, tuple(decision.verdicts.values()), decision.warnings)
-        if report.changed:
-            repo.require_features(config.RETENTION)
-            repo.drops.add([Drop(one.commit.id, time, one.rule, one.components) for one in report.changed])
+        return _carried_out(repo, _decision(repo, Names.of(repo), rules, branch, clock), clock())
+
+
+def _carried_out(repo: Repository, decision: Decision, time: datetime) -> PruneReport:
+    """Note what a decision drops. Call with the lock held."""
+    report = PruneReport(False, tuple(decision.verdicts.values()), decision.warnings)
+    if report.changed:
+        repo.require_features(config.RETENTION)
+        repo.drops.add([Drop(one.commit.id, time, one.rule, one.components) for one in report.changed])
     return report
 
 

@@ -12,6 +12,7 @@ import torch
 
 import castore
 from castore.errors import CorruptError, DroppedError, MissingError, RevisionError, UsageError
+from castore.maintenance.mark import Marker
 from castore.progress import Silent
 from castore.store import Store
 from castore.testing import faults
@@ -179,6 +180,31 @@ def test_of_committed_files_whole_files_are_dropped(store: Store, tmp_path: Path
         store.checkout(first.id, tmp_path / "all")
     assert not (tmp_path / "all" / "model.pt").exists()
     assert_sound(store)
+
+
+def test_what_was_marked_for_a_part_of_a_state_is_gone_through_for_a_whole_one(tmp_path: Path) -> None:
+    """A tensor of so many chunks that their ids are an object of their own, which both states share, and its tree."""
+    with castore.open(tmp_path, create=True) as store:
+        settings = store.path / "castore.toml"
+        settings.write_text(settings.read_text().replace("chunk_elements = 262144", "chunk_elements = 1024"))
+    whole = {"model": {"w": torch.randn(300 * 1024)}, "rest": torch.randn(2000)}
+    with castore.open(tmp_path) as store:
+        part, same = store.commit(whole), store.commit(whole, message="again")
+        store.commit({"x": 0})
+        store.tag("wanted", same.id)
+        store.prune({"drop_components": "model"})
+        for order in ([part.id, same.id], [same.id, part.id]):
+            marker = Marker(store.repository)
+            for one in order:
+                marker.mark([one])
+            assert len(marker.live) > 300
+            assert store.gc().removed_chunks == 0
+        store.delete_tag("wanted")
+        assert store.why(same.id, {"keep_last": 5}).alone_bytes > 1_000_000
+        store.prune({"drop_components": "model"})
+        assert store.gc().removed_chunks >= 300
+        assert torch.equal(store.load(same.id, only="rest")["rest"], whole["rest"])
+        assert_sound(store)
 
 
 def again(store: Store, number: int, branch: str) -> castore.Commit:
