@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from castore.errors import CastoreError, StorageError, UsageError
+from castore.objects.commit import RESUMED_FROM
 from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
@@ -17,7 +18,6 @@ from castore.training.policy import Policy, as_policy
 from castore.training.preemption import Preemption
 from castore.training.schedule import Schedule
 
-RESUMED_FROM = "resumed-from"  # the note by which a run's first commit names the one that it goes on from
 _TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
 
 

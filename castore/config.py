@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from castore import _fs, limits
 from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreError
 
 FORMAT_VERSION = 1
-FEATURES = frozenset({"packs-2"})  # required features: all that this version understands, and what it writes needs
+FEATURES = frozenset({"packs-2"})  # required features: what all that this version writes needs
+RETENTION = "retention"  # needed once something was dropped or pinned
+KNOWN_FEATURES = FEATURES | {RETENTION}  # all that this version understands
 NAME = "castore.toml"
 
 
@@ -25,6 +27,7 @@ class Config:
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
+    retention: the table `[retention]` likewise, for `castore.retention.rules`.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -37,6 +40,7 @@ class Config:
     max_span: int = 12
     reflog_expire_days: int = 30
     policy: Mapping[str, Any] = field(default_factory=dict)
+    retention: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_uuid() -> str:
@@ -67,20 +71,21 @@ def write(config: Config, root: Path) -> None:
                 },
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
                 **({"policy": dict(config.policy)} if config.policy else {}),
+                **({"retention": dict(config.retention)} if config.retention else {}),
             }
         ).encode(),
     )
 
 
-def require(root: Path) -> None:
-    """Let castore.toml say what this version writes, before it does: older ones then refuse the store by name.
+def require(root: Path, features: Iterable[str] = FEATURES) -> None:
+    """Let castore.toml name what a program must know, before it must: older ones then refuse the store by name.
 
     Call with the store's lock held. Everything else in the file stays, but for comments.
     """
     import tomli_w
 
     table = _table(root)
-    table["required_features"] = sorted({*map(str, table.get("required_features", [])), *FEATURES})
+    table["required_features"] = sorted({*map(str, table.get("required_features", [])), *features})
     _fs.replace(root / NAME, tomli_w.dumps(table).encode())
 
 
@@ -120,7 +125,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
             f"{path.parent} has store format {version}, this castore reads up to {FORMAT_VERSION}: upgrade castore"
         )
     features = _setting(table, "required_features", list, path, [])
-    unknown = [name for name in map(str, features) if name not in FEATURES]
+    unknown = [name for name in map(str, features) if name not in KNOWN_FEATURES]
     if unknown:
         raise UnsupportedStoreError(
             f"{path.parent} needs the feature {unknown[0]!r}, which this castore does not know: upgrade castore"
@@ -138,6 +143,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         max_span=_setting(delta, "max_span", int, path, default.max_span),
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
         policy=_setting(table, "policy", dict, path, {}),
+        retention=_setting(table, "retention", dict, path, {}),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)

@@ -11,6 +11,7 @@ CastoreError                          1   anything castore refuses or finds
 |-- RefExistsError                    6   a branch or tag of that name is there already
 |-- RefConflictError                  7   another process moved the ref first
 |-- StateError                        8   a leaf that has no safe encoding, or a state that does not fit
+|   `-- DroppedError                  8   a state, or the part that was asked for, that retention dropped
 |-- CorruptError                      9   a checksum, link or base is wrong
 |   `-- MissingError                  9   a record that history needs is in no pack
 |-- TargetExistsError                10   checkout would overwrite a file
@@ -68,6 +69,10 @@ class RefConflictError(CastoreError):
 
 class StateError(CastoreError):
     exit_code = 8
+
+
+class DroppedError(StateError):
+    pass
 
 
 class CorruptError(CastoreError):

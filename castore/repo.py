@@ -8,12 +8,16 @@ from castore import _fs, config, limits
 from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
-from castore.errors import StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.history.drops import Drops
+from castore.history.nearest_kept import nearest_kept
+from castore.history.pins import Pins
 from castore.history.refs import Refs
 from castore.history.revision import resolve
 from castore.kernels import compiling
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit
+from castore.objects.patterns import fitting
 from castore.objects.read_tree import TreeReader
 from castore.progress import Progress, Silent
 from castore.quiet import no_collection
@@ -37,16 +41,18 @@ class Repository:
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
         self.refs = Refs(path, 2 * self.hash.size, self.lock)
+        self.drops = Drops(path, 2 * self.hash.size)
+        self.pins = Pins(path, 2 * self.hash.size)
         deltas = DeltaLimits(
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )
         self.chunks = ChunkStore(path, self.hash, deltas, self.lock, self.progress)
 
-    def require_features(self) -> None:
+    def require_features(self, *more: str) -> None:
         """Before anything is written: the store names what a program must know to read what this one writes."""
-        if config.FEATURES - self.config.features:
+        if config.FEATURES.union(more) - self.config.features:
             with self.lock.held():
-                config.require(self.path)
+                config.require(self.path, config.FEATURES.union(more))
             self.config = config.read(self.path)
 
     def commit(self, commit_id: str) -> Commit:
@@ -65,12 +71,44 @@ class Repository:
         return TreeReader(self.chunks.object, self.hash.size)
 
     def tree(self, commit: Commit) -> nodes.Node:
-        """The tree of a commit, whole: what is in it, without its data."""
+        """The tree of a commit, whole: what is in it, without its data. Of what retention dropped, tensors say so.
+
+        Raises DroppedError when the whole state was dropped, MissingError, CorruptError.
+        """
+        drop = self.drops.get(commit.id)
+        if drop is not None and not drop.components:
+            went = f"commit {_called(commit)} was dropped on {drop.time:%Y-%m-%d} by {drop.rule}"
+            raise DroppedError(f"{went}; {self._instead(commit)}")
         with no_collection():
-            return self.tree_reader().read(bytes.fromhex(commit.tree))
+            root = self.tree_reader().read(bytes.fromhex(commit.tree))
+        if drop is not None:
+            went = f"{', '.join(drop.components)} on {drop.time:%Y-%m-%d} by {drop.rule}"
+            gone = f"commit {_called(commit)} lost {went}"
+            for entry in fitting(root, drop.components):
+                entry.dropped = gone
+        return root
+
+    def _instead(self, commit: Commit) -> str:
+        """What to load when a state was dropped."""
+        dropped = self.drops.read()
+        kept = nearest_kept(commit, self.tips(), lambda one: one not in dropped, self)
+        return "no state near it is kept" if kept is None else f"the nearest state that is kept is {_called(kept)}"
+
+    def tips(self) -> set[str]:
+        """The commits that history begins from: those that branches, tags and HEAD name, and pins.
+
+        Raises CorruptError: a partial set would mislead gc.
+        """
+        found = {*self.refs.branches().values(), *self.refs.tags().values(), *self.pins.read()}
+        head = self.refs.head().commit
+        return found | ({head} if head is not None else set())
 
     def close(self) -> None:
         self.chunks.close()
+
+
+def _called(commit: Commit) -> str:
+    return commit.id[:12] + ("" if commit.step is None else f" (step {commit.step})")
 
 
 def create(path: Path, hash_name: str = "xxh3-128") -> None:

@@ -20,13 +20,16 @@ from castore.progress import Progress
 if TYPE_CHECKING:
     import torch
 
+    from castore.history.drops import Drop
+    from castore.history.pins import Pin
     from castore.history.reflog import ReflogEntry
     from castore.history.refs import Head
-    from castore.maintenance.reports import FsckReport, GcReport
+    from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport
     from castore.objects.commit import Commit
     from castore.operations.checkout import CheckoutReport
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TreeEntry
+    from castore.retention.rules import Rules
 
 
 def open(path: str | Path, create: bool = False, progress: Progress | None = None) -> Store:
@@ -178,7 +181,8 @@ class Store:
 
         only: dotted paths, whole ("model") or with wildcards ("model.*.bias"); what else is there is not read.
         A commit of files gives what each file holds by its name, or for one file just that (`weights_only` semantics;
-        other files as bytes). Raises RevisionError, StateError, CorruptError (names the tensor), MissingError.
+        other files as bytes). Raises RevisionError, StateError, DroppedError (by which rule, and what to load instead),
+        CorruptError (names the tensor), MissingError.
         """
         from castore.operations.load import load
 
@@ -303,7 +307,9 @@ class Store:
     # Maintenance
 
     def gc(self, dry_run: bool = False) -> GcReport:
-        """Delete what no branch, tag, HEAD or unexpired reflog entry leads to. Safe beside commits and readers.
+        """Delete what no branch, tag, HEAD, pin or unexpired reflog entry leads to, and states that were dropped.
+
+        Safe beside commits and readers.
 
         Raises CorruptError, before anything is deleted, when history itself can't be walked.
         """
@@ -320,6 +326,59 @@ class Store:
         from castore.maintenance.fsck import fsck
 
         return fsck(self._repo, read_data=read_data, repair=repair)
+
+    # Retention
+
+    def prune(
+        self, rules: Rules | Mapping[str, Any] | None = None, dry_run: bool = False, branch: str | None = None
+    ) -> PruneReport:
+        """Drop the states that no rule keeps. Commits stay, with all that is said of them; gc frees the space.
+
+        rules: such as `{"keep_last": 5, "keep_best": "loss=min:3"}`; default: the store's table `[retention]`.
+        branch: only what this branch leads to and no other. Heads, tags, pins, what a run began from, and the newest
+        whole state of each branch are never dropped. Raises UsageError, RevisionError, StorageError.
+        """
+        from castore.maintenance.prune import configured, prune
+        from castore.retention.rules import as_rules
+
+        meant = configured(self._repo) if rules is None else as_rules(rules)
+        return prune(self._repo, meant, branch, dry_run, now)
+
+    def why(self, rev: str, rules: Rules | Mapping[str, Any] | None = None) -> Explanation:
+        """Which rules keep the state of a commit, or drop it, and the bytes that it alone holds.
+
+        Raises RevisionError, UsageError.
+        """
+        from castore.maintenance.prune import configured, why
+        from castore.retention.rules import as_rules
+
+        return why(self._repo, rev, configured(self._repo) if rules is None else as_rules(rules), now)
+
+    def retention_rules(self) -> Rules:
+        """The rules of the store's table `[retention]`. Raises UsageError that names what is wrong there."""
+        from castore.maintenance.prune import configured
+
+        return configured(self._repo)
+
+    def drops(self) -> dict[str, Drop]:
+        """What retention dropped, by the id of the commit."""
+        return self._repo.drops.read()
+
+    def pins(self) -> dict[str, Pin]:
+        """The pins, by the id of the commit."""
+        return self._repo.pins.read()
+
+    def pin(self, rev: str, reason: str = "") -> Pin:
+        """Let neither retention nor gc touch a commit. Raises RevisionError, DroppedError."""
+        from castore.operations.pins import pin
+
+        return pin(self._repo, rev, reason, now())
+
+    def unpin(self, rev: str) -> Pin:
+        """Let go of a pinned commit; returns what its pin said. Raises RevisionError when it is not pinned."""
+        from castore.operations.pins import unpin
+
+        return unpin(self._repo, rev)
 
     # Closing
 

@@ -59,6 +59,12 @@ def collect_until_death(path: Path, nth: int) -> None:
         store.gc()
 
 
+def prune_until_death(path: Path, nth: int) -> None:
+    """Drop all states but the last two, dying before the nth write operation."""
+    with castore.open(path) as store, faults.die_at(nth):
+        store.prune({"keep_last": 2})
+
+
 def commit_many(path: Path, branch: str, seeds: Sequence[int], acknowledged: Path) -> None:
     """Commit a sequence of states to one branch, again and again when another process was faster."""
     with castore.open(path) as store:
@@ -103,6 +109,14 @@ def collect(path: Path, rounds: int) -> None:
     """Collect garbage a number of times."""
     with castore.open(path) as store:
         for _ in range(rounds):
+            store.gc()
+
+
+def prune_and_collect(path: Path, rounds: int) -> None:
+    """Drop states and collect them a number of times, beside whoever else is at work."""
+    with castore.open(path) as store:
+        for number in range(rounds):
+            store.prune({"keep_last": 2} if number % 2 else {"drop_components": "model"})
             store.gc()
 
 

@@ -23,6 +23,7 @@ class _OpenFile:
     fd = -1
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
@@ -68,12 +69,11 @@ class PackFiles:
     def read_into(self, pack_id: bytes, offset: int, out: memoryview) -> None:
         """Fill `out` from `offset` of a pack. Raises FileNotFoundError: it is gone; CorruptError: it is short."""
         file = self._file(pack_id)
-        path = pack_path(self.directory, pack_id)
-        with storage_errors("read", path):
+        with storage_errors("read", file.path):
             while out:
                 count = os.preadv(file.fd, [out], offset)
                 if count == 0:
-                    raise CorruptError(f"{path} is truncated; run `castore fsck --repair`")
+                    raise CorruptError(f"{file.path} is truncated; run `castore fsck --repair`")
                 offset += count
                 out = out[count:]
 

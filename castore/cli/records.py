@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from castore.history.drops import DROPPED, PARTIAL, PRESENT
 from castore.objects.commit import Commit, CommitStats, ComponentStats
 
 if TYPE_CHECKING:
-    from castore.maintenance.reports import FsckReport, GcReport
+    from castore.history.drops import Drop
+    from castore.history.pins import Pin
+    from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
+    from castore.retention.decide import Verdict
 
 
-def commit_record(commit: Commit, branch: str | None, refs: Sequence[str]) -> dict[str, Any]:
-    """One commit. branch: the branch that is being listed; refs: the names that point at this very commit."""
+def commit_record(commit: Commit, branch: str | None, refs: Sequence[str], drop: Drop | None) -> dict[str, Any]:
+    """One commit. branch: the branch that is being listed; refs: the names that point at this very commit; drop: what
+    retention dropped of it."""
     return {
         "id": commit.id,
         "parents": list(commit.parents),
@@ -28,10 +34,56 @@ def commit_record(commit: Commit, branch: str | None, refs: Sequence[str]) -> di
         "time": commit.time.isoformat(),
         "tier": commit.tier,
         "meta": dict(commit.meta),
-        "state": "present",  # what castore drops is whole commits; there is no retention yet that drops states
+        "state": PRESENT if drop is None else drop.state,
         "raw_bytes": commit.stats.total.raw_bytes,
         "stored_bytes": commit.stats.total.stored_bytes,
     }
+
+
+def drop_record(drop: Drop | None) -> dict[str, Any] | None:
+    """What retention dropped of a commit; None for nothing."""
+    if drop is None:
+        return None
+    return {"time": drop.time.isoformat(), "rule": drop.rule, "components": list(drop.components)}
+
+
+def pin_record(pin: Pin) -> dict[str, Any]:
+    """A pin."""
+    return {"commit": pin.commit, "time": pin.time.isoformat(), "reason": pin.reason}
+
+
+def verdict_record(verdict: Verdict, alone_bytes: int | None) -> dict[str, Any]:
+    """What becomes of one commit. alone_bytes: None where nobody looked."""
+    return {
+        "id": verdict.commit.id,
+        "step": verdict.commit.step,
+        "before": verdict.before,
+        "state": verdict.after,
+        "reasons": list(verdict.reasons),
+        "rule": verdict.rule or None,
+        "components": list(verdict.components),
+        "alone_bytes": alone_bytes,
+    }
+
+
+def prune_record(report: PruneReport, freed: GcReport | None) -> dict[str, Any]:
+    """What prune dropped, or would. freed: what gc did after it."""
+    states = Counter(one.after for one in report.changed)
+    return {
+        "dry_run": report.dry_run,
+        "dropped": states[DROPPED],
+        "partial": states[PARTIAL],
+        "freed_bytes": report.freed_bytes if freed is None else freed.freed_bytes,
+        "warnings": list(report.warnings),
+        "commits": [verdict_record(one, report.alone_bytes.get(one.commit.id)) for one in report.commits],
+        "gc": gc_record(freed) if freed is not None else None,
+    }
+
+
+def why_record(found: Explanation) -> dict[str, Any]:
+    """Why a state is kept or dropped."""
+    record = verdict_record(found.verdict, found.alone_bytes)
+    return {**record, "dropped": drop_record(found.drop), "warnings": list(found.warnings)}
 
 
 def component_record(stats: ComponentStats) -> dict[str, int]:
@@ -59,6 +111,8 @@ def store_stats_record(stats: StoreStats) -> dict[str, Any]:
     """What the store holds."""
     return {
         "commits": stats.commits,
+        "dropped": stats.dropped,
+        "partial": stats.partial,
         "chunks": stats.chunks,
         "packs": stats.packs,
         "raw_bytes": stats.raw_bytes,

@@ -23,7 +23,11 @@ COMMANDS = {
     "tag": "List, create or delete tags.",
     "reflog": "Show what a ref pointed to before; expire old entries.",
     "stats": "Show what the store holds, and what that takes.",
-    "gc": "Remove what no ref or reflog leads to.",
+    "prune": "Drop states by rules; commits stay.",
+    "why": "Show which rules keep the state of a commit, or drop it.",
+    "pin": "Pin a commit, so that its state is never dropped; list the pins.",
+    "unpin": "Let go of a pinned commit.",
+    "gc": "Remove what no ref or reflog leads to, and dropped states.",
     "fsck": "Check checksums, links and bases; repair.",
 }
 

@@ -166,10 +166,13 @@ class Refs:
         self._write("HEAD", text)
 
     def remove_leftovers(self) -> None:
-        """Remove what crashed writes left beside the refs and logs. Call with the store's lock held."""
+        """Remove what crashed writes left beside the refs, the logs and the store's other small files.
+
+        Call with the store's lock held.
+        """
         for directory in (_BRANCHES, _TAGS, "logs"):
             ref_files.remove_leftovers(self._root / directory)
-        for path in self._root.glob(".HEAD.*"):
+        for path in self._root.glob(".*.tmp"):
             if ref_files.is_leftover(path.name):
                 _fs.remove(path)
 

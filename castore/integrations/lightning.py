@@ -23,6 +23,7 @@ from castore import _fs
 from castore.errors import UsageError
 from castore.integrations.commits import BranchCommits
 from castore.integrations.pointer import Pointer, read_pointer
+from castore.objects.commit import RESUMED_FROM
 from castore.state.live.rng import rng_state, set_rng_state
 from castore.store import Store
 
@@ -107,7 +108,7 @@ class CastoreCheckpointIO(_CheckpointIO):
         if "epoch" in checkpoint:
             meta["epoch"] = str(checkpoint["epoch"])
         if self._resumed is not None:
-            meta["resumed-from"] = self._resumed
+            meta[RESUMED_FROM] = self._resumed
         return meta
 
     def _metrics(self, checkpoint: dict[str, Any], path: Path, step: int | None) -> dict[str, float]:

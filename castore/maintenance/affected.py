@@ -8,6 +8,7 @@ from dataclasses import replace
 from castore.errors import CorruptError
 from castore.maintenance.reports import FsckError
 from castore.objects import nodes
+from castore.objects.patterns import fitting
 from castore.repo import Repository
 
 _MOST_PATHS = 20
@@ -51,13 +52,19 @@ def _in_commit(
 ) -> Iterable[tuple[bytes, str]]:
     """The bad records that a commit needs, with the path of the tensor that needs it, "" for one of its objects."""
     size = repo.hash.size
+    drop = repo.drops.get(commit_id)
+    if drop is not None and not drop.components:
+        return []
     reader = repo.tree_reader()
     try:
         root = reader.read(bytes.fromhex(repo.commit(commit_id).tree))
     except CorruptError:
         return [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
     found = [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
+    gone = {id(entry) for entry in fitting(root, drop.components)} if drop is not None else set()
     for path, entry in nodes.tensors(root):
+        if id(entry) in gone:
+            continue
         for start in range(0, len(entry.chunks), size):
             chunk_id = entry.chunks[start : start + size]
             found.extend((cause, ".".join(path)) for cause in causes.get(chunk_id, ()))

@@ -9,7 +9,7 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from castore.chunks.index import Place
 from castore.chunks.writer import pack_path
 from castore.errors import CorruptError, MissingError
 from castore.maintenance.copying import Copier
-from castore.maintenance.mark import Marker, logged, named
+from castore.maintenance.mark import Marker, logged
 from castore.maintenance.reports import GcReport, Unreachable
 from castore.repo import Repository
 
@@ -68,7 +68,7 @@ def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: boo
     """One attempt; None (or MissingError) when another gc, or a rebuild of the index, changed what it looked at."""
     marker = Marker(repo, tolerant)
     repo.progress.start("Marking", None, "commits")
-    marker.mark(named(repo))
+    marker.mark(repo.tips())
     by_refs = len(marker.commits)
     marker.mark(_logged(repo, expire_before))
     kept_by_reflogs = len(marker.commits) - by_refs
@@ -143,7 +143,11 @@ def _sweep(
 ) -> GcReport:
     """Call with the lock held. What refs came to need since the mark is not dead any more."""
     expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
-    fresh = {*marker.mark(named(repo), collect=True), *marker.mark(_logged(repo, expire_before), collect=True)}
+    fresh = {
+        *marker.mark_again(),
+        *marker.mark(repo.tips(), collect=True),
+        *marker.mark(_logged(repo, expire_before), collect=True),
+    }
     for pack_id, found in packs.items():
         revived = [(record_id, found.dead.pop(record_id)) for record_id in found.dead.keys() & fresh]
         if pack_id in doomed:
@@ -162,9 +166,17 @@ def _sweep(
         _fs.remove(path)
         _fs.sync_dir(path.parent)
     repo.refs.remove_leftovers()
+    repo.drops.forget(_gone(repo, repo.drops.read()))
     abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
     report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
     return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)
+
+
+def _gone(repo: Repository, commits: Iterable[str]) -> list[str]:
+    """Those of some commits that the store no longer has."""
+    listed = list(commits)
+    places = repo.chunks.access.index.get_many([bytes.fromhex(one) for one in listed])
+    return [one for one, place in zip(listed, places, strict=True) if place is None]
 
 
 def _report(

@@ -8,8 +8,11 @@ from castore.chunks import pack
 from castore.chunks.closure import closure, depths
 from castore.chunks.index import Place
 from castore.errors import CorruptError, MissingError
+from castore.history.drops import Drop
+from castore.maintenance.kept_part import kept_part
 from castore.maintenance.reports import FsckError
 from castore.objects import references
+from castore.objects.commit import Commit
 from castore.repo import Repository
 
 
@@ -22,6 +25,7 @@ def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[by
     pending = _tips(repo, errors)
     seen: set[str] = set()
     trees: set[bytes] = set()
+    drops = _drops(repo, errors)
     repo.progress.start("Checking history", None, "commits")
     while pending:
         commit_id, source = pending.pop()
@@ -35,11 +39,23 @@ def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[by
             errors.append(FsckError(problem, record=commit_id, commits=(commit_id,)))
             continue
         commits.append(commit_id)
-        _check_tree(repo, bytes.fromhex(commit.tree), trees, missing)
+        _check_state(repo, commit, drops.get(commit_id), trees, missing)
         pending.extend((parent, f"commit {commit_id}") for parent in commit.parents)
         repo.progress.advance(1)
     repo.progress.finish()
     return commits, errors, missing
+
+
+def _drops(repo: Repository, errors: list[FsckError]) -> dict[str, Drop]:
+    """What was dropped of which commit; what can't be read of it is an error."""
+    try:
+        if lines := repo.drops.damaged_lines():
+            problem = "has damaged lines, and what they say was dropped is looked for; delete them"
+            errors.append(FsckError(f"{repo.path / 'dropped'} {problem}: {', '.join(map(str, lines[:10]))}"))
+        return repo.drops.read()
+    except CorruptError as error:
+        errors.append(FsckError(str(error)))
+        return {}
 
 
 def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
@@ -50,6 +66,10 @@ def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
         head = refs.head()
         if head.commit is not None:
             found.append((head.commit, "HEAD"))
+    except CorruptError as error:
+        errors.append(FsckError(str(error)))
+    try:
+        found.extend((pinned, "a pin") for pinned in repo.pins.read())
     except CorruptError as error:
         errors.append(FsckError(str(error)))
     named = [(f"branch {name!r}", refs.branch, name) for name in refs.branch_names()]
@@ -67,6 +87,22 @@ def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
         if lines:
             errors.append(FsckError(f"the reflog of {ref} has damaged lines: {', '.join(map(str, lines[:10]))}"))
     return found
+
+
+def _check_state(
+    repo: Repository, commit: Commit, drop: Drop | None, seen: set[bytes], missing: dict[bytes, FsckError]
+) -> None:
+    """That what a commit needs is there: the commit alone, where its state was dropped."""
+    if drop is None:
+        _check_tree(repo, bytes.fromhex(commit.tree), seen, missing)
+    elif drop.components:
+        try:
+            _, chunks = kept_part(repo, commit, drop)
+        except CorruptError as error:
+            missing[bytes.fromhex(commit.tree)] = FsckError(str(error), record=commit.tree)
+            return
+        size = repo.hash.size
+        _check_chains(repo, [chunks[i : i + size] for i in range(0, len(chunks), size)], missing)
 
 
 def _check_tree(repo: Repository, tree_id: bytes, seen: set[bytes], missing: dict[bytes, FsckError]) -> None:

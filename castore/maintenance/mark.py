@@ -7,17 +7,13 @@ from datetime import datetime
 
 from castore.chunks import pack
 from castore.errors import MissingError
+from castore.history.drops import Drop
+from castore.maintenance.kept_part import kept_part
 from castore.objects import references
+from castore.objects.commit import Commit
 from castore.repo import Repository
 
 _BATCH = 4096
-
-
-def named(repo: Repository) -> set[str]:
-    """The commits that branches, tags and HEAD name."""
-    found = {*repo.refs.branches().values(), *repo.refs.tags().values()}
-    head = repo.refs.head().commit
-    return found | ({head} if head is not None else set())
 
 
 def logged(repo: Repository, expire_before: datetime) -> set[str]:
@@ -28,17 +24,25 @@ def logged(repo: Repository, expire_before: datetime) -> set[str]:
 
 
 class Marker:
-    """The ids of all live records; about 100 bytes of memory for each. Marking again reads only what is new."""
+    """The ids of all live records; about 100 bytes of memory for each. Marking again reads only what is new.
+
+    Of a commit whose state was dropped only the commit itself is live, of one that lost components what is left.
+    """
 
     def __init__(self, repo: Repository, tolerant: bool = False) -> None:
         """tolerant: a chunk that is in no pack is noted in `lost`; it needs nothing now. Lost trees are not."""
         self._repo = repo
         self._tolerant = tolerant
+        self._drops = repo.drops.read()
         self.lost: list[bytes] = []
         self._size = repo.hash.size
         self.live: set[bytes] = set()
         self.commits: set[str] = set()
-        self._segments: set[bytes] = set()  # seen as segments: an id seen as a root was read as something else
+        # Gone through, each kind by itself: an id seen as a root was read as something else, and what was marked for a
+        # state without some of its components was not gone through.
+        self._roots: set[bytes] = set()
+        self._segments: set[bytes] = set()
+        self._lists: set[bytes] = set()
 
     def mark(self, commits: Iterable[str], collect: bool = False) -> list[bytes]:
         """Mark these commits, their ancestors and all that they need.
@@ -57,13 +61,35 @@ class Marker:
             self.commits.add(commit_id)
             fresh: list[bytes] = []
             self._add(bytes.fromhex(commit_id), fresh)
-            self._tree(bytes.fromhex(commit.tree), fresh)
+            self._state(commit, self._drops.get(commit_id), fresh)
             open_commits.extend(commit.parents)
             self._bases(fresh)
             if collect:
                 collected += fresh
             self._repo.progress.advance(1)
         return collected
+
+    def mark_again(self) -> list[bytes]:
+        """Mark what was not, since its state was dropped, and is needed now: the same commit was made once more.
+
+        Call with the store's lock held. Returns what was not marked before.
+        """
+        before, self._drops = self._drops, self._repo.drops.read()
+        fresh: list[bytes] = []
+        for commit_id in before.keys() & self.commits:
+            if self._drops.get(commit_id) != before[commit_id]:
+                self._state(self._repo.commit(commit_id), self._drops.get(commit_id), fresh)
+        self._bases(fresh)
+        return fresh
+
+    def _state(self, commit: Commit, drop: Drop | None, fresh: list[bytes]) -> None:
+        if drop is None:
+            self._tree(bytes.fromhex(commit.tree), fresh)
+        elif drop.components:
+            objects, chunks = kept_part(self._repo, commit, drop)
+            for record_id in objects:
+                self._add(record_id, fresh)
+            self._chunks(chunks, fresh)
 
     def _add(self, record_id: bytes, fresh: list[bytes]) -> bool:
         if record_id in self.live:
@@ -73,15 +99,19 @@ class Marker:
         return True
 
     def _tree(self, tree_id: bytes, fresh: list[bytes]) -> None:
-        if not self._add(tree_id, fresh):
+        self._add(tree_id, fresh)
+        if tree_id in self._roots:
             return
+        self._roots.add(tree_id)
         get = self._repo.chunks.object
         pending = [references.of_node(get(tree_id, pack.TREE), self._size)]
         while pending:
             found = pending.pop()
             self._chunks(bytes(found.chunks), fresh)
             for list_id in found.lists:
-                if self._add(list_id, fresh):
+                self._add(list_id, fresh)
+                if list_id not in self._lists:
+                    self._lists.add(list_id)
                     self._chunks(get(list_id, pack.CHUNK_LIST), fresh)
             for segment_id in found.segments:
                 self._add(segment_id, fresh)

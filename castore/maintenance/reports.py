@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from castore.history.drops import Drop
+from castore.retention.decide import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,39 @@ class GcReport:
     expired_reflog_entries: int = 0
     abandoned_files: int = 0
     kept_by_reflogs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What retention dropped, or would drop.
+
+    commits: the verdict on each. warnings: a line each. alone_bytes: by commit, what only its state needs;
+    freed_bytes: what gc can free of what is dropped; both only of a dry run, since to know it every tree is read.
+    """
+
+    dry_run: bool
+    commits: tuple[Verdict, ...]
+    warnings: tuple[str, ...] = ()
+    alone_bytes: Mapping[str, int] = field(default_factory=dict)
+    freed_bytes: int | None = None
+
+    @property
+    def changed(self) -> tuple[Verdict, ...]:
+        """The verdicts by which something is dropped now."""
+        return tuple(one for one in self.commits if one.rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why the state of one commit is kept or dropped.
+
+    drop: what was dropped of it already, None for nothing. alone_bytes: what only its state needs in the store.
+    """
+
+    verdict: Verdict
+    drop: Drop | None
+    alone_bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

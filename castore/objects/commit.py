@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+RESUMED_FROM = "resumed-from"  # a note (`Commit.meta`): the id of the commit that a run went on from
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentStats:

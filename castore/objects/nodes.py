@@ -29,6 +29,7 @@ class Tensor:
     dtype: a name of `castore.dtypes`; numpy_dtype: the NumPy dtype string where `dtype` cannot tell it ("<U7", ">f4",
     "<M8[ns]"), else "".
     shape: in elements. requires_grad: as on the tensor. chunks: the chunk ids, one after another.
+    dropped: why its data is gone, where retention dropped it; "" for what is there. Not part of the tree itself.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Tensor:
     requires_grad: bool = False
     numpy_dtype: str = ""
     chunks: bytes = b""
+    dropped: str = ""
 
 
 @dataclass(slots=True)

@@ -28,8 +28,11 @@ class Bases:
         self._whole: dict[int, Source] = {}
         if root is None:
             return
-        self._exact.update(nodes.tensors(root))
+        # What retention dropped may be gone: that a chunk is in the parent's tree would be no proof that it is there.
+        self._exact.update((path, data) for path, data in nodes.tensors(root) if not data.dropped)
         for depth, path, data in in_files(root):
+            if data.dropped:
+                continue
             inside = path[depth:]
             self._inside[inside] = None if inside in self._inside else data
 

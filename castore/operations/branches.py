@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from castore.errors import RefExistsError, RevisionError, UsageError
+from castore.history.drops import DROPPED
 from castore.history.names import check_name
 from castore.history.reflog import Change, ReflogEntry
 from castore.history.walk import ancestors
@@ -24,7 +25,7 @@ def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -
     check_name(name)
     commit = repo.resolve(rev)
     with repo.lock.held():
-        _check_present(repo, commit)
+        check_present(repo, commit)
         present = repo.refs.branch(name)
         if present is not None and not force:
             raise RefExistsError(
@@ -34,11 +35,12 @@ def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -
     return commit
 
 
-def _check_present(repo: Repository, commit: str) -> None:
+def check_present(repo: Repository, commit: str) -> None:
     """Call with the lock held. gc may have been faster than we, and a ref to nothing must not be made; so the index is
     asked, not what is remembered of the commit. Raises MissingError."""
     repo.chunks.access.refresh()
-    repo.chunks.places([bytes.fromhex(commit), bytes.fromhex(repo.commit(commit).tree)])
+    tree = [] if repo.drops.state(commit) == DROPPED else [bytes.fromhex(repo.commit(commit).tree)]
+    repo.chunks.places([bytes.fromhex(commit), *tree])
 
 
 def delete_branch(repo: Repository, name: str, force: bool) -> str:
@@ -69,7 +71,7 @@ def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
     check_name(name)
     commit = repo.resolve(rev)
     with repo.lock.held():
-        _check_present(repo, commit)
+        check_present(repo, commit)
         present = repo.refs.tag(name)
         if present is not None and not force:
             raise RefExistsError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from castore._fs import storage_errors
 from castore.errors import CorruptError, TargetExistsError, UsageError
 from castore.objects import nodes
-from castore.operations.fetch import stream
+from castore.operations.fetch import check_present, stream
 from castore.operations.load import load, walk_files
 from castore.operations.select import choose_files, patterns
 from castore.repo import Repository
@@ -76,6 +76,8 @@ def _convert(
 
 
 def _files(repo: Repository, files: dict[str, nodes.File], names: list[str], out: Path, force: bool) -> CheckoutReport:
+    for name in names:
+        check_present(files[name], (name,))  # before the first of them is written
     size = sum(files[name].size for name in names)
     written: list[Path] = []
     repo.progress.start("Checking out", size, "bytes")

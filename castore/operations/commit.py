@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from castore.chunks import pack
 from castore.chunks.session import WriteSession
 from castore.chunks.store import NOTHING_KNOWN
-from castore.errors import CorruptError
+from castore.errors import CorruptError, DroppedError
 from castore.history.names import check_name
 from castore.history.reflog import Change
+from castore.history.walk import ancestors
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit, ComponentStats
 from castore.objects.tree import TreeWriter
@@ -103,6 +104,7 @@ def commit_tree(
                     continue  # gc took chunks that this commit counted on: they are put again
                 repo.refs.expect_branch(branch, parent)  # before anything of a commit that lost the race gets in
                 session.publish(sketches)
+                repo.drops.forget([commit.id])  # the very same commit had been made and dropped before
                 change = Change(details.author, details.time, f"commit: {_subject(details)}")
                 repo.refs.update_branch(branch, commit.id, parent, change)
             break
@@ -114,12 +116,20 @@ def commit_tree(
 
 
 def _parent_tree(repo: Repository, parent: str | None) -> nodes.Node | None:
-    """The parent's tree, for its chunks to be bases; damage in it must not keep a run from saving its state."""
+    """The tree whose chunks are to be bases: the parent's, or if that was dropped of the last state before it.
+
+    Damage in it must not keep a run from saving its state.
+    """
     if parent is None:
         return None
     try:
-        return repo.tree(repo.commit(parent))
-    except CorruptError as error:
+        dropped = repo.drops.read() if repo.drops.get(parent) is not None else {}
+        for commit in ancestors([parent], repo, first_parent=True):
+            drop = dropped.get(commit.id)
+            if drop is None or drop.components:
+                return repo.tree(commit)
+        return None
+    except (CorruptError, DroppedError) as error:  # dropped: while this went on
         repo.progress.note(f"the parent {parent} cannot be read, so everything is stored whole: {error}")
         return None
 

@@ -86,7 +86,7 @@ def _changed(repo: Repository, path: str, old: nodes.Tensor, new: nodes.Tensor) 
 
 def _distance(repo: Repository, old: nodes.Tensor, new: nodes.Tensor) -> tuple[float | None, float | None]:
     """(||new - old|| / ||old||, max |new - old|) in float64; only chunks that differ add to the difference."""
-    if old.numpy_dtype or dtypes.by_name(old.dtype) in (dtypes.BYTES,):
+    if old.dropped or new.dropped or old.numpy_dtype or dtypes.by_name(old.dtype) in (dtypes.BYTES,):
         return None, None
     import torch
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from castore.objects import nodes
+from castore.objects.patterns import matches
 from castore.operations.fetch import raw_bytes
 from castore.operations.load import walk_files
 from castore.operations.reports import TreeEntry
-from castore.operations.select import choose_files, matches, patterns, select
+from castore.operations.select import choose_files, patterns, select
 from castore.repo import Repository
 
 
@@ -28,7 +29,8 @@ def entries(repo: Repository, rev: str, only: str | Sequence[str] | None) -> Ite
 
 
 def _tensor(path: str, data: nodes.Tensor) -> TreeEntry:
-    return TreeEntry(path, data.kind, data.numpy_dtype or data.dtype, data.shape, raw_bytes(data))
+    gone = "dropped" if data.dropped else ""
+    return TreeEntry(path, data.kind, data.numpy_dtype or data.dtype, data.shape, raw_bytes(data), gone)
 
 
 def _leaves(node: nodes.Node, path: nodes.Path) -> Iterator[TreeEntry]:
@@ -38,7 +40,8 @@ def _leaves(node: nodes.Node, path: nodes.Path) -> Iterator[TreeEntry]:
     elif isinstance(node, nodes.Tensor):
         yield _tensor(dotted, node)
     elif isinstance(node, nodes.Shared):
-        yield TreeEntry(dotted, node.view.kind, node.view.dtype, node.view.shape, raw_bytes(node.data))
+        gone = "dropped" if node.data.dropped else ""
+        yield TreeEntry(dotted, node.view.kind, node.view.dtype, node.view.shape, raw_bytes(node.data), gone)
     elif isinstance(node, nodes.View):
         yield TreeEntry(dotted, node.kind, node.dtype, node.shape, 0, f"shares memory {node.base}")
     elif isinstance(node, nodes.Map):

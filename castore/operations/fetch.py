@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from castore import dtypes
 from castore.chunks.decode import Wanted
-from castore.errors import CastoreError, CorruptError
+from castore.errors import CastoreError, CorruptError, DroppedError
 from castore.limits import MAX_CHUNK_BYTES, MIB
 from castore.objects import nodes
 from castore.repo import Repository
@@ -27,8 +27,22 @@ def chunk_ids(repo: Repository, entry: nodes.Tensor) -> list[bytes]:
     return [entry.chunks[start : start + size] for start in range(0, len(entry.chunks), size)]
 
 
+def check_present(root: nodes.Node, above: nodes.Path = ()) -> None:
+    """Refuse a tree of which retention dropped a part. Raises DroppedError that names the first tensor of it.
+
+    above: the path of `root` itself.
+    """
+    for path, entry in nodes.tensors(root, above):
+        if entry.dropped:
+            raise DroppedError(f"{'.'.join(path)} is gone: {entry.dropped}; load what is left with only (--only)")
+
+
 def check_sizes(root: nodes.Node, id_size: int) -> None:
-    """Refuse a tree that claims more bytes than its chunks can hold, before memory is allocated for it."""
+    """Refuse a tree that claims more bytes than its chunks can hold, before memory is allocated for it.
+
+    Raises DroppedError too, where retention dropped a part of it.
+    """
+    check_present(root)
     for path, entry in nodes.tensors(root):
         if raw_bytes(entry) > len(entry.chunks) // id_size * MAX_CHUNK_BYTES:
             raise CorruptError(f"{'.'.join(path)} claims more bytes than its chunks can hold; run `castore fsck`")

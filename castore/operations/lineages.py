@@ -18,8 +18,9 @@ def lineages(tensors: Sequence[tuple[int, nodes.Path]]) -> list[nodes.Path]:
 
 
 def of_tree(root: nodes.Node) -> Iterator[tuple[nodes.Path, nodes.Tensor]]:
-    """Every tensor of a tree, by that name. Plain bytes of files are none."""
-    found = list(in_files(root)) or [(0, path, data) for path, data in nodes.tensors(root)]
+    """Every tensor of a tree that is there, by that name. Plain bytes of files are none."""
+    everything = list(in_files(root)) or [(0, path, data) for path, data in nodes.tensors(root)]
+    found = [one for one in everything if not one[2].dropped]
     names = lineages([(depth, path) for depth, path, _ in found])
     yield from zip(names, (data for _, _, data in found), strict=True)
 

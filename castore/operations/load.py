@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from castore.errors import StateError
 from castore.objects import nodes
-from castore.operations.fetch import SegmentReader, check_sizes, fill
+from castore.objects.patterns import files
+from castore.operations.fetch import SegmentReader, check_present, check_sizes, fill
 from castore.operations.select import choose_files, patterns, pick, select
 from castore.quiet import no_collection
 from castore.repo import Repository
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: torch.device | str | None) -> Any:
     """The state of a commit, every chunk verified; of a commit of files, what each of them holds by name.
 
-    Raises RevisionError, StateError (`only` fits nothing; a file that torch cannot load), CorruptError, MissingError.
+    Raises RevisionError, StateError (`only` fits nothing; a file that torch cannot load; DroppedError), CorruptError,
+    MissingError.
     """
     with no_collection():  # once around all of it: each time that it is switched on again, it goes through everything
         root = repo.tree(repo.commit(repo.resolve(rev)))
@@ -71,10 +73,12 @@ def _files(
     repo: Repository, root: nodes.Directory, only: tuple[str, ...] | None, device: torch.device | str | None
 ) -> Any:
     """For a commit of one file its state; for several a dict of what each chosen one holds, by relative name."""
-    files = dict(walk_files(root))
-    chosen = choose_files(files, only)
-    loaded = {name: load_file(repo, files[name], inside, device) for name, inside in chosen.items()}
-    return next(iter(loaded.values())) if len(files) == 1 else loaded
+    found = dict(walk_files(root))
+    chosen = choose_files(found, only)
+    for name in chosen:
+        check_present(found[name], (name,))
+    loaded = {name: load_file(repo, found[name], inside, device) for name, inside in chosen.items()}
+    return next(iter(loaded.values())) if len(found) == 1 else loaded
 
 
 def load_file(repo: Repository, node: nodes.File, only: Sequence[str] | None, device: torch.device | str | None) -> Any:
@@ -103,15 +107,9 @@ def _moved(state: Any, device: torch.device | str) -> Any:
     return builder.build()
 
 
-def walk_files(root: nodes.Directory, above: str = "") -> list[tuple[str, nodes.File]]:
+def walk_files(root: nodes.Directory) -> list[tuple[str, nodes.File]]:
     """Every file below a directory, by its path with slashes."""
-    found: list[tuple[str, nodes.File]] = []
-    for name, entry in root.entries.items():
-        if isinstance(entry, nodes.File):
-            found.append((above + name, entry))
-        else:
-            found.extend(walk_files(entry, f"{above}{name}/"))
-    return found
+    return list(files(root))
 
 
 class FileReader:

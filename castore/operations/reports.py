@@ -49,8 +49,9 @@ class Diff:
 class StoreStats:
     """What the store holds.
 
-    commits: reachable ones. chunks: records that hold tensor or file data. raw_bytes: what all reachable commits
-    would take as whole copies. unique_bytes: raw bytes of the distinct chunks. stored_bytes: what the packs take on
+    commits: reachable ones; dropped, partial: those of them that lost their state, or components of it.
+    chunks: records that hold tensor or file data. raw_bytes: what all that is kept would take as whole copies.
+    unique_bytes: raw bytes of the distinct chunks. stored_bytes: what the packs take on
     disk. standalone_bytes, delta_bytes: payload by kind of record; object_bytes: trees and commits.
     codecs: payload bytes by codec. components: sums over all commits by top-level name.
     """
@@ -66,6 +67,8 @@ class StoreStats:
     packs: int
     codecs: Mapping[str, int] = field(default_factory=dict)
     components: Mapping[str, ComponentStats] = field(default_factory=dict)
+    dropped: int = 0
+    partial: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from castore.errors import StateError
 from castore.objects import nodes
+from castore.objects.patterns import matches
 
 
 def patterns(only: str | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -15,15 +16,6 @@ def patterns(only: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if only is None:
         return None
     return (only,) if isinstance(only, str) else tuple(only)
-
-
-def matches(path: nodes.Path, only: Sequence[str]) -> bool:
-    """Whether a path, joined by dots, is one of the patterns, lies below one, or fits its wildcards."""
-    dotted = ".".join(path)
-    return any(
-        dotted == pattern or dotted.startswith(pattern.rstrip(".") + ".") or fnmatch.fnmatchcase(dotted, pattern)
-        for pattern in only
-    )
 
 
 def select(root: nodes.Node, only: Sequence[str] | None) -> nodes.Node:

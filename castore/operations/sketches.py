@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import xxhash
 
 from castore import dtypes
-from castore.errors import CorruptError
+from castore.errors import CorruptError, DroppedError
 from castore.objects import nodes
 from castore.operations.lineages import of_tree
 from castore.operations.sources import Source
@@ -146,7 +146,7 @@ class Sketches:
             for commit_id in list(names)[:_MOST_TREES]:
                 try:
                     root = self._repo.tree(self._repo.commit(commit_id))
-                except CorruptError:
+                except (CorruptError, DroppedError):
                     continue
                 self._others.append(self._by_kind(names[commit_id], root))
                 met += sum(1 for _ in nodes.tensors(root))

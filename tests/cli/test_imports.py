@@ -44,6 +44,8 @@ def test_importing_castore_loads_nothing_heavy(shell: InProcess) -> None:
         ["reflog", "expire", "--expire=30.days", "--all"],
         ["stats"],
         ["stats", "--commits"],
+        ["prune", "--keep-last", "1"],
+        ["pin", "main~1"],
     ],
     ids=" ".join,
 )

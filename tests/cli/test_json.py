@@ -21,7 +21,7 @@ LOG = {
 CHANGE = {"path", "change", "old", "new", "relative_l2", "max_abs"}
 STATS = {
     *("commits", "chunks", "packs", "raw_bytes", "unique_bytes", "stored_bytes", "standalone_bytes", "delta_bytes"),
-    *("object_bytes", "codecs", "components"),
+    *("object_bytes", "codecs", "components", "dropped", "partial"),
 }
 GC = {
     *("dry_run", "live_chunks", "removed_chunks", "freed_bytes", "removed_packs", "rewritten_packs"),
@@ -78,7 +78,8 @@ def test_log_of_several_branches_says_which_each_commit_is_on(
 
 def test_show(history: InProcess) -> None:
     record = history.json("show", "main", "--tensors")
-    check(record, LOG - {"branch"} | {"environment", "stats", "entries"})
+    check(record, LOG - {"branch"} | {"dropped", "pinned", "environment", "stats", "entries"})
+    assert record["dropped"] is None and record["pinned"] is None
     check(record["stats"], {"total", "components"})
     check(record["stats"]["total"], COMPONENT)
     for component in record["stats"]["components"].values():

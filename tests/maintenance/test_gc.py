@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import castore
 from castore.chunks import pack
-from castore.errors import CorruptError
+from castore.errors import CorruptError, DroppedError
 from castore.store import Store
 from castore.testing.states import equal_states
 from tests.samples import assert_loads, assert_sound, flip, incoming, packs, state
@@ -46,6 +46,7 @@ class Histories(RuleBasedStateMachine):
         self.branches: dict[str, str] = {}
         self.tags: dict[str, str] = {}
         self.logged: dict[str, set[str]] = {}
+        self.dropped: set[str] = set()
 
     @initialize()
     def begin(self) -> None:
@@ -110,6 +111,13 @@ class Histories(RuleBasedStateMachine):
         self.store.expire_reflog(branch, datetime.now(timezone.utc) + timedelta(days=1))
         self.logged[branch] = set()
 
+    @precondition(lambda self: self.branches)
+    @rule(rules=st.sampled_from([{"keep_last": 1}, {"keep_last": 2}, {"drop_components": "model"}]))
+    def prune(self, rules: dict[str, object]) -> None:
+        report = self.store.prune(rules)
+        self.dropped.update(one.commit.id for one in report.changed)
+        assert not self.dropped & {*self.tags.values()} - {one.commit.id for one in report.commits if not one.rule}
+
     @rule()
     def rebuild_index(self) -> None:
         self.store._repo.chunks.access.rebuild()
@@ -131,7 +139,10 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def what_is_reachable_loads(self) -> None:
-        assert_loads(self.store, {commit: self.seeds[commit] for commit in self._reachable()})
+        assert_loads(self.store, {commit: self.seeds[commit] for commit in self._reachable() - self.dropped})
+        for commit in self._reachable() & self.dropped:
+            with pytest.raises(DroppedError):
+                self.store.load(commit)
 
     def teardown(self) -> None:
         assert_sound(self.store)

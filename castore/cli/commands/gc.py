@@ -22,7 +22,8 @@ Examples:
 @json_option
 @pass_session
 def command(session: Session, dry_run: bool, as_json: bool) -> None:
-    """Remove the commits that no branch, tag, HEAD or reflog leads to, and the chunks that only they used.
+    """Remove the commits that no branch, tag, HEAD, pin or reflog leads to, and the chunks that only they used; and
+    those of the states that `castore prune` dropped.
 
     Runs safely beside commits and readers. What the reflog remembers is kept until its entries expire: to free the
     space of a deleted branch at once, run `castore reflog expire --expire=now --all` first.

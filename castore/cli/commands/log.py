@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from castore.cli.output import first_line, json_option, metric, print_json, printable, short, timestamp, yellow
+from castore.cli.output import first_line, json_option, metric, print_json, printable, red, short, timestamp, yellow
 from castore.cli.records import commit_record
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
 from castore.history.graph import graph_prefixes
 from castore.objects.commit import Commit
 from castore.quantities import size
+
+if TYPE_CHECKING:
+    from castore.history.drops import Drop
 
 EPILOG = """\b
 Examples:
@@ -34,22 +38,24 @@ def command(
     session: Session, revs: tuple[str, ...], limit: int | None, every: bool, graph: bool, as_json: bool
 ) -> None:
     """List the commits that lead to REV (HEAD unless you name others), newest first, one on a line:
-    id, time, names that point at it, step, message, metrics, the size of the state and what the commit added.
+    id, time, names that point at it, step, message, metrics, the size of the state and what the commit added; and
+    `dropped` or `partial` where `castore prune` dropped the state or components of it.
     """
     with session.store() as store:
         names = RefNames(store)
         wanted = list(revs) or ([] if every and names.all() else ["HEAD"])
         wanted += names.all() if every else []
         commits = store.log(wanted, limit)
+        drops = store.drops()
         if as_json:
             tips = [(store.resolve(rev), names.branch_of(rev)) for rev in wanted]
             listed = with_branch(commits, tips)
-            print_json([commit_record(commit, branch, names.at(commit.id)) for commit, branch in listed])
+            print_json([commit_record(one, branch, names.at(one.id), drops.get(one.id)) for one, branch in listed])
         elif graph:
-            print_graph(list(commits), names)
+            print_graph(list(commits), names, drops)
         else:
             for commit in commits:
-                click.echo(describe(commit, names.decoration(commit.id)))
+                click.echo(describe(commit, names.decoration(commit.id), drops.get(commit.id)))
 
 
 def with_branch(
@@ -70,16 +76,16 @@ def with_branch(
         yield commit, tips[own][1] if own is not None else None
 
 
-def print_graph(commits: list[Commit], names: RefNames) -> None:
+def print_graph(commits: list[Commit], names: RefNames, drops: Mapping[str, Drop]) -> None:
     """The commits with their lines of descent."""
     for commit, (prefix, below) in zip(commits, graph_prefixes(commits), strict=True):
-        click.echo(prefix + describe(commit, names.decoration(commit.id)))
+        click.echo(prefix + describe(commit, names.decoration(commit.id), drops.get(commit.id)))
         for edges in below:
             click.echo(edges)
 
 
-def describe(commit: Commit, decoration: str) -> str:
-    """A commit on one line."""
+def describe(commit: Commit, decoration: str, drop: Drop | None) -> str:
+    """A commit on one line. drop: what retention dropped of it."""
     total = commit.stats.total
     parts = [
         yellow(short(commit.id)),
@@ -89,5 +95,6 @@ def describe(commit: Commit, decoration: str) -> str:
         first_line(commit.message),
         " ".join(f"{printable(name)}={metric(value)}" for name, value in commit.metrics.items()),
         f"[{size(total.raw_bytes)}, +{size(total.stored_bytes)}]",
+        "" if drop is None else red(drop.state),
     ]
     return " ".join(part for part in parts if part)

@@ -16,16 +16,19 @@ from castore.cli.output import (
     print_json,
     print_table,
     printable,
+    red,
     timestamp,
     yellow,
 )
-from castore.cli.records import commit_record, commit_stats_record
+from castore.cli.records import commit_record, commit_stats_record, drop_record, pin_record
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
 from castore.objects.commit import Commit, ComponentStats
 from castore.quantities import size
 
 if TYPE_CHECKING:
+    from castore.history.drops import Drop
+    from castore.history.pins import Pin
     from castore.operations.reports import TreeEntry
 
 EPILOG = """\b
@@ -49,17 +52,20 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
     with session.store() as store:
         commit = store.show(rev)
         names = RefNames(store)
+        drop, pin = store.drops().get(commit.id), store.pins().get(commit.id)
         entries = list(store.entries(commit.id, only or None)) if tensors or only else None
     if as_json:
-        record = commit_record(commit, None, names.at(commit.id))
+        record = commit_record(commit, None, names.at(commit.id), drop)
         del record["branch"]
+        record["dropped"] = drop_record(drop)
+        record["pinned"] = None if pin is None else pin_record(pin)
         record["environment"] = dict(commit.environment)
         record["stats"] = commit_stats_record(commit.stats)
         if entries is not None:
             record["entries"] = [entry_record(entry) for entry in entries]
         print_json(record)
         return
-    print_header(commit, names.decoration(commit.id))
+    print_header(commit, names.decoration(commit.id), drop, pin)
     print_sizes(commit.stats.components, commit.stats.total)
     if commit.environment:
         click.echo()
@@ -72,8 +78,8 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
         print_table(("path", "what", "raw", "value"), rows, numeric=(2,))
 
 
-def print_header(commit: Commit, decoration: str) -> None:
-    """The id, the facts, the message and the metrics."""
+def print_header(commit: Commit, decoration: str, drop: Drop | None, pin: Pin | None) -> None:
+    """The id, the facts, what became of the state, the message and the metrics."""
     click.echo(f"{bold('commit')} {yellow(commit.id)} {decoration}".rstrip())
     fields = [("parent", parent) for parent in commit.parents]
     fields += [("tree", commit.tree), ("author", printable(commit.author)), ("time", timestamp(commit.time))]
@@ -81,6 +87,11 @@ def print_header(commit: Commit, decoration: str) -> None:
         fields.append(("step", str(commit.step)))
     if commit.tier is not None:
         fields.append(("tier", printable(commit.tier)))
+    if drop is not None:
+        what = f" ({printable(', '.join(drop.components))})" if drop.components else ""
+        fields.append(("state", red(f"{drop.state}{what}, {timestamp(drop.time)}, by {printable(drop.rule)}")))
+    if pin is not None:
+        fields.append(("pinned", f"{timestamp(pin.time)} {printable(pin.reason)}".rstrip()))
     fields += [(f"meta {printable(name)}", printable(text)) for name, text in commit.meta.items()]
     fields += [(f"metric {printable(name)}", metric(value)) for name, value in commit.metrics.items()]
     print_fields(fields)

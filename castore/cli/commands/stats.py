@@ -64,8 +64,9 @@ def print_totals(stats: StoreStats) -> None:
     """The store as a whole."""
     raw = stats.raw_bytes
     payload = stats.standalone_bytes + stats.delta_bytes
+    lost = f", {stats.dropped} dropped and {stats.partial} partial" if stats.dropped or stats.partial else ""
     fields = [
-        ("commits", str(stats.commits)),
+        ("commits", f"{stats.commits}{lost}"),
         ("chunks", f"{stats.chunks} in {stats.packs} packs"),
         ("raw", f"{size(raw)} as whole copies"),
         ("unique", f"{size(stats.unique_bytes)} after deduplication, {percent(stats.unique_bytes, raw)} of raw"),
