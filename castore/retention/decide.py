@@ -15,7 +15,6 @@ from castore.retention.past import Fits, Past, View, Weigh, view
 from castore.retention.rules import Rules
 
 
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of one commit.

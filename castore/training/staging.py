@@ -2,9 +2,8 @@
 
 Every chunk of a large tensor has two places in a segment. In one lies its anchor: the bytes of the record that its
 deltas stand on (see `chunks.bases`), so that these are at hand when the next delta is taken. The other takes the next
-copy. When a chunk is stored whole, its copy becomes the anchor, and the places change roles. A chunk that gets no
-deltas (exp_avg forgets within a few steps) never touches its second place, and an untouched page takes no memory.
-Second places that will be needed are faulted in beside the loop, as soon as that is known.
+copy. When a chunk is stored whole, its copy becomes the anchor, and the places change roles. The second places are
+faulted in beside the loop, while the first commit is made.
 """
 
 from __future__ import annotations
@@ -76,6 +75,7 @@ class Staging:
         self._segments: dict[int, Segment] = {}
         self._next_segment = 0
         self._current: list[_Lot | None] = []
+        self._fresh: tuple[Segment, int] | None = None  # a new segment, and where its second places begin
         self._faulting: threading.Thread | None = None
 
     @property
@@ -105,6 +105,9 @@ class Staging:
             on_device = on_device or (isinstance(source, TorchSource) and source.tensor.device.type == "cuda")
             offsets = tuple(lot.place(chunk, which) for chunk, which in enumerate(lot.last))
             staged.append(Staged(source.path, source.entry, lot.nbytes, lot.chunk_bytes, lot.segment.number, offsets))
+        if self._fresh is not None:
+            self._fault_in(*self._fresh)
+            self._fresh = None
         if on_device:
             torch.cuda.synchronize()  # copies from devices were only begun
         sizes = tuple((number, segment.nbytes) for number, segment in self._segments.items())
@@ -114,7 +117,6 @@ class Staging:
         """The newest copy was committed: where chunks were stored whole, it takes over as the anchor."""
         if self._places < 2:
             return
-        needed: list[tuple[Segment, int, int]] = []
         for lot, ids in zip(self._current, done.chunks, strict=True):
             if lot is None:
                 continue
@@ -122,10 +124,7 @@ class Staging:
             for chunk, which in enumerate(lot.last):
                 chunk_id = ids[chunk * size : (chunk + 1) * size]
                 if chunk_id in done.anchors:
-                    if not lot.anchor[chunk]:  # its first one, so nothing was ever written to the second place
-                        needed.append((lot.segment, lot.place(chunk, 1 - which), lot.length(chunk)))
                     lot.anchor[chunk], lot.held[chunk] = chunk_id, which
-        self._fault_in(needed)
 
     def close(self) -> None:
         """Give all memory back."""
@@ -146,16 +145,12 @@ class Staging:
 
     # Memory
 
-    def _fault_in(self, ranges: Sequence[tuple[Segment, int, int]]) -> None:
-        """Have the system give memory to (segment, first byte, length), which hold nothing yet, beside the loop."""
-        if not ranges:
-            return
+    def _fault_in(self, segment: Segment, first: int) -> None:
+        """Have the system give memory to a segment from a byte on, where it holds nothing yet, beside the loop."""
 
         def work() -> None:
-            for segment, first, length in ranges:
-                np.frombuffer(segment.view, np.uint8, length, first)[:: arena.PAGE_BYTES] = 0
+            np.frombuffer(segment.view, np.uint8, offset=first)[:: arena.PAGE_BYTES] = 0
 
-        self._join()
         self._faulting = threading.Thread(target=work, name="castore-fault-in", daemon=True)
         self._faulting.start()
 
@@ -188,6 +183,8 @@ class Staging:
         segment = arena.create(self._next_segment, stride * self._places)
         if torch.cuda.is_available():
             _pin(segment)
+        if self._places == 2:
+            self._fresh = segment, stride
         self._next_segment += 1
         self._segments[segment.number] = segment
         offset = 0
