@@ -74,10 +74,16 @@ def print_verdicts(report: PruneReport) -> None:
         click.echo(line(verdict) + (f" [{size(held)} alone]" if held is not None else ""))
     states = Counter(one.after for one in report.changed)
     would = "would drop" if report.dry_run else "dropped"
+    what = [_counted(states[DROPPED], "")] if states[DROPPED] or not states[PARTIAL] else []
+    what += [_counted(states[PARTIAL], "components of ")] if states[PARTIAL] else []
     click.echo(
-        f"{would} {states[DROPPED]} states and components of {states[PARTIAL]} of {len(report.commits)} commits"
+        f"{would} {' and '.join(what)}, of {len(report.commits)} commits"
         + (f", which frees {size(report.freed_bytes)}" if report.freed_bytes is not None else "")
     )
+
+
+def _counted(states: int, part: str) -> str:
+    return f"{part}{states} {'state' if states == 1 else 'states'}"
 
 
 def line(verdict: Verdict) -> str:
