@@ -7,7 +7,7 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -242,6 +242,15 @@ def test_deleting_a_branch_with_commits_of_its_own_takes_a_capital_d(
     assert [branch["name"] for branch in history.json("branch")] == ["main"]
 
 
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores SIGINT, and so does all that it starts in turn, but for this."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_ends_quietly_with_130(history: InProcess) -> None:
     import fcntl
 
