@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import CastoreError, UsageError
 from castore.history.names import check_name
 from castore.operations.details import details
+from castore.quiet import no_collection
 from castore.training.job import Done, Job
 from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 
@@ -111,10 +112,11 @@ class Commits:
         self.wait()
         waited = time.perf_counter() - started
         told = details(message, step, metrics, meta, tier)
-        flat = flatten(state)
         staging = self._staged()
-        copied = staging.copy(flat)
-        job = Job(flat.root, copied.staged, copied.inline, copied.known, copied.segments, self.branch, told)
+        with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
+            flat = flatten(state)
+            copied = staging.copy(flat)
+            job = Job(flat.root, copied.staged, copied.inline, copied.known, copied.segments, self.branch, told)
         try:
             self._maker().submit(job, staging.segments)
         except CastoreError:
