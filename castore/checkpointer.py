@@ -163,10 +163,10 @@ class Checkpointer:
         """Restore everything from the branch's newest commit, or from another; returns the step to go on with.
 
         That is the one after the commit's, and 0 where the branch has no commits: nothing is restored then.
-        strict: raise StateError, with nothing restored, that lists what is missing, unexpected or of another shape (only
-        an object of yours whose `load_state_dict` refuses what fits can leave the others restored); without it the rest
-        is restored and a warning says what was left. Another warning names what could not be
-        restored exactly. Raises RevisionError, CorruptError too.
+        strict: raise StateError, with nothing restored, that lists what is missing, unexpected or of another shape.
+        (Only an object of yours whose `load_state_dict` refuses what fits can leave the others restored.) Without it
+        the rest is restored and a warning says what was left. Another warning names what could not be restored exactly.
+        Raises RevisionError, CorruptError too.
         """
         self._listen(wait=True)
         if rev is None and self._branch not in self._store.branches():
