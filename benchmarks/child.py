@@ -40,7 +40,7 @@ def measure(action: Callable[[], object]) -> Usage:
     # ru_maxrss survives exec and so includes the parent process; VmHWM is this process's, and can be reset.
     Path("/proc/self/clear_refs").write_text("5")
     before, anonymous_before, io_before = _status("VmRSS"), _status("RssAnon"), _io()
-    with _Sampler() as sampler:
+    with Highest(lambda: _status("RssAnon"), 0.002) as sampler:
         started = time.perf_counter()
         kept = action()
         seconds = time.perf_counter() - started
@@ -56,15 +56,21 @@ def measure(action: Callable[[], object]) -> Usage:
     )
 
 
-class _Sampler:
-    """The highest anonymous memory of this process while it is entered; the kernel keeps no high-water mark of that."""
+class Highest:
+    """The highest of what `read` says while it is entered, for what the kernel keeps no high-water mark of.
 
-    def __init__(self) -> None:
+    period_s: between two samples, of which there are `samples`.
+    """
+
+    def __init__(self, read: Callable[[], int], period_s: float) -> None:
         self.highest = 0
+        self.samples = 0
+        self._read = read
+        self._period_s = period_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll)
 
-    def __enter__(self) -> _Sampler:
+    def __enter__(self) -> Highest:
         self._thread.start()
         return self
 
@@ -73,9 +79,13 @@ class _Sampler:
         self._thread.join()
 
     def _poll(self) -> None:
-        self.highest = _status("RssAnon")
-        while not self._stop.wait(0.002):
-            self.highest = max(self.highest, _status("RssAnon"))
+        self._sample()
+        while not self._stop.wait(self._period_s):
+            self._sample()
+
+    def _sample(self) -> None:
+        self.highest = max(self.highest, self._read())
+        self.samples += 1
 
 
 def in_child(function: Callable[..., T], *arguments: object) -> T:

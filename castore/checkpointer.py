@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from castore.errors import CastoreError, StorageError, UsageError
+from castore.errors import CastoreError, StorageError
 from castore.objects.commit import RESUMED_FROM
+from castore.operations.details import check_step
 from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
@@ -103,8 +104,7 @@ class Checkpointer:
 
         After SIGTERM it commits, waits, and raises SystemExit(143). Raises what failed of earlier commits.
         """
-        if not isinstance(step, int) or step < 0:
-            raise UsageError(f"step must be a whole number from 0 on, not {step!r}")
+        check_step(step)
         self._last_step, self._metrics = step, dict(metrics or {})
         if self._preemption is not None and self._preemption.asked:
             self._leave()

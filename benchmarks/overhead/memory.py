@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 
 from benchmarks.bench import Bench
-from benchmarks.child import in_child
+from benchmarks.child import Highest, in_child
 from benchmarks.overhead.job import GIGABYTE, QUICK_SHAPE, Size
 from benchmarks.overhead.loop import Measured, measure_run
 from benchmarks.overhead.methods import METHODS
-from benchmarks.overhead.pss import PERIOD_S, PeakBelow
+from benchmarks.overhead.pss import PERIOD_S, tree_pss
 from benchmarks.overhead.report import Table
 from benchmarks.results import Figure
 
@@ -38,6 +39,10 @@ def run(bench: Bench) -> Iterator[Figure | Table]:
 
 
 def _peak(bench: Bench, name: str, size: Size) -> tuple[Measured, int, int]:
-    with bench.folder(name) as folder, PeakBelow() as below:
+    with bench.folder(name) as folder, Highest(_below, PERIOD_S) as below:
         measured = in_child(measure_run, name, folder, dataclasses.replace(size, yardsticks=0), True)
-    return measured, below.peak_bytes, below.samples
+    return measured, below.highest, below.samples
+
+
+def _below() -> int:
+    return tree_pss(os.getpid(), with_root=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 
 PERIOD_S = 0.05
@@ -18,29 +16,6 @@ def tree_pss(root: int, with_root: bool = True) -> int:
         total += _pss(pid)
         pids += _children(pid)
     return total
-
-
-class PeakBelow:
-    """The highest memory of all that this process started, while it is entered."""
-
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self.samples = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._poll)
-
-    def __enter__(self) -> PeakBelow:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _poll(self) -> None:
-        while not self._stop.wait(PERIOD_S):
-            self.peak_bytes = max(self.peak_bytes, tree_pss(os.getpid(), with_root=False))
-            self.samples += 1
 
 
 def _children(pid: int) -> list[int]:

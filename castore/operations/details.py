@@ -26,8 +26,8 @@ class Details:
 
     def checked(self) -> Details:
         """Itself, with metrics as floats. Raises UsageError that names what is of the wrong type."""
-        if self.step is not None and (type(self.step) is not int or self.step < 0):
-            raise UsageError(f"step must be a whole number from 0 on, not {self.step!r}")
+        if self.step is not None:
+            check_step(self.step)
         if len(self.message.encode("utf-8", "surrogatepass")) > limits.MAX_MESSAGE_BYTES:
             raise UsageError(
                 f"the message is longer than {limits.MAX_MESSAGE_BYTES} bytes; put it in a file and commit that"
@@ -39,6 +39,12 @@ class Details:
             except (TypeError, ValueError, OverflowError):
                 raise UsageError(f"metric {name!r} must be a number, not {type(value).__name__}") from None
         return replace(self, metrics=metrics, meta={str(name): str(text) for name, text in self.meta.items()})
+
+
+def check_step(step: object) -> None:
+    """Raises UsageError for what is no number of a step."""
+    if type(step) is not int or step < 0:
+        raise UsageError(f"step must be a whole number from 0 on, not {step!r}")
 
 
 def details(

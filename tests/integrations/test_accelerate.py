@@ -27,19 +27,10 @@ EPOCHS, PER_EPOCH = 3, 5
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def fresh(one_thread: None) -> Iterator[None]:
     yield
-    torch.set_num_threads(threads)
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with castore.open(tmp_path / "store", create=True) as store:
-        yield store
 
 
 @dataclass

@@ -6,19 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from castore.store import Store
 from tests.training.small import open_store
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So little arithmetic is not worth more, least of all with other tests beside it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def quick(one_thread: None) -> None:
+    """Each test of training computes with one thread."""
 
 
 @pytest.fixture
