@@ -1,0 +1,81 @@
+"""Store: the one door to everything below."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+
+from castore import repo as repositories
+from castore.errors import StoreExistsError
+from castore.progress import Progress
+from castore.store.committing import Committing
+from castore.store.history import History
+from castore.store.keeping import Keeping
+from castore.store.loading import Loading
+from castore.store.refs import RefNames
+from castore.store.upkeep import Upkeep
+
+
+def open(path: str | Path, create: bool = False, progress: Progress | None = None) -> Store:
+    """Open the store at `path`: a `.castore` directory, or the directory that holds one. `create`: make it if missing.
+
+    Raises StoreNotFoundError, UnsupportedStoreError (a newer format, a network file system), CorruptError.
+    """
+    path = Path(path)
+    if create:
+        target = path if path.name == repositories.NAME else path / repositories.NAME
+        if not any((place / "castore.toml").is_file() for place in (path, target)):
+            with contextlib.suppress(StoreExistsError):  # another process was faster: what was wanted is there
+                repositories.create(target)
+    return Store(repositories.locate(path), progress)
+
+
+def init(path: str | Path, hash: str = "xxh3-128") -> Store:
+    """Make a new store: `path` itself if it is named `.castore`, else `path/.castore`. `hash`: "xxh3-128" or "blake3".
+
+    Raises StoreExistsError, UnsupportedStoreError, StorageError.
+    """
+    path = Path(path)
+    target = path if path.name == repositories.NAME else path / repositories.NAME
+    repositories.create(target, hash)
+    return Store(target)
+
+
+def discover(start: Path) -> Path:
+    """The nearest `.castore` in `start` or above it. Raises StoreNotFoundError."""
+    return repositories.discover(start)
+
+
+class Store(Committing, Loading, History, RefNames, Keeping, Upkeep):
+    """A store, open. Use it as a context manager, or call `close`. Safe to use from several threads.
+
+    path: the `.castore` directory. last_new_bytes: what the newest commit made through this object added on disk.
+    """
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self._repo = repositories.Repository(path.absolute(), progress)  # it stays where it is if we go elsewhere
+        self.path = self._repo.path
+        self.last_new_bytes = 0
+
+    @property
+    def repository(self) -> repositories.Repository:
+        """The store's rooms, wired together: for castore's own doors beside this one."""
+        return self._repo
+
+    @property
+    def progress(self) -> Progress:
+        """Where long phases report to."""
+        return self._repo.progress
+
+    def close(self) -> None:
+        """Let go of files and threads. The store can't be used afterwards."""
+        self._repo.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
