@@ -18,6 +18,7 @@ from castore.objects import nodes
 from castore.objects.nodes import Path
 
 _LEAST_WIDTH = 32  # a dimension of less is no row of a matrix, but a kernel's
+_FORGETFUL = 0.9  # the share of itself that a moving average keeps at each step, at most
 _DEFAULT_EPS = 1e-8  # torch's, of Adam, AdamW, NAdam, RAdam
 
 
@@ -76,6 +77,22 @@ def relations(root: nodes.Node, counters: Callable[[Path], tuple[float, float] |
         found.update(_moments(slots, step is not None))
     found.update(_copies(groups))
     return found
+
+
+def forgetful(root: nodes.Node) -> frozenset[Path]:
+    """Tensors of which a step replaces so much that a delta hardly ever pays: moving averages of gradients.
+
+    One that keeps a share b of itself differs from the one before by sqrt(1 - b**2) of its size, where gradients are
+    mostly noise: at 0.9 this saves 1.2 of a float32's 32 bits, and less where more steps lie between.
+    """
+    found = set()
+    for path, optimizer in _optimizers(root, ()):
+        for slot in _slots(path, optimizer):
+            momentum = _number(slot.settings.get("momentum"), 0.9)
+            for name, kept in (("exp_avg", _betas(slot)[0]), ("momentum_buffer", momentum)):
+                if name in slot.kept and kept <= _FORGETFUL:
+                    found.add(slot.kept[name].path)
+    return frozenset(found)
 
 
 def _optimizers(node: nodes.Node, path: Path) -> Iterator[tuple[Path, nodes.Map]]:

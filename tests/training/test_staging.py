@@ -12,10 +12,11 @@ import torch
 
 from castore.codecs import choice
 from castore.dtypes import by_name
+from castore.state.live import flatten
 from castore.store import Store
 from castore.testing.states import equal_states
 from castore.training.commits import Commits
-from castore.training.staging import LARGE_BYTES
+from castore.training.staging import LARGE_BYTES, Staging
 from tests.samples import assert_sound, packs
 from tests.training.small import CHUNK_ELEMENTS, LARGE, committed, open_store, random_bits
 
@@ -152,3 +153,30 @@ def damage(pack: Path) -> None:
         span = file.read(pack.stat().st_size * 7 // 10)
         file.seek(pack.stat().st_size // 10)
         file.write(bytes(byte ^ 0xFF for byte in span))
+
+
+def adam(weight: torch.Tensor, betas: tuple[float, float]) -> dict[str, Any]:
+    """The state of a parameter and of its optimizer after a step."""
+    parameter = torch.nn.Parameter(weight)
+    optimizer = torch.optim.AdamW([parameter], betas=betas)
+    parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    return {"model": {"weight": parameter.detach()}, "optimizer": optimizer.state_dict()}
+
+
+@pytest.mark.parametrize(("beta1", "places"), [(0.9, 5), (0.99, 6)])
+def test_a_moving_average_that_forgets_at_once_is_held_once(beta1: float, places: int) -> None:
+    state = adam(torch.randn(32, 1024), (beta1, 0.999))
+    staging = Staging(CHUNK_ELEMENTS, keep_anchors=True)
+    staging.copy(flatten(state))
+    assert sum(segment.nbytes for segment in staging.segments.values()) == places * 4 * 32 * 1024
+    staging.close()
+
+
+def test_states_come_back_whether_or_not_deltas_have_a_base_in_memory(store: Store) -> None:
+    commits = Commits(store, worker="thread")
+    for step in range(4):
+        state = adam(torch.randn(64, LARGE // 64), (0.9, 0.999))
+        committed(commits, state)
+        assert equal_states(store.load("main"), state), step
+    commits.close()
