@@ -42,6 +42,7 @@ class Checkpointer:
         policy: Policy | str | Mapping[str, Any] | None = None,
         worker: str = "process",
         delta_base: str = "memory",
+        effort: str = "auto",
         meta: Mapping[str, str] | None = None,
         tier: str | None = None,
         report: bool | Callable[[str], None] | None = None,
@@ -53,9 +54,11 @@ class Checkpointer:
         dicts and lists of plain values. The global random number generators are always committed too.
 
         policy: when to commit; default: the store's table `[policy]`, else as often as 3.5% of the time allows.
-        worker: "process" or "thread" makes the commits. delta_base: "memory" keeps twice the state's size in memory,
-        "disk" once and decodes what deltas are taken against. meta, tier: of each commit. report: a line per commit:
-        True for standard error, False for none, a function to receive it; default: on a terminal, else in the log.
+        worker: "process" or "thread" makes the commits. delta_base: "memory" keeps up to twice the state's size in
+        memory, "disk" once and decodes what deltas are taken against. effort: "full" makes commits as small as can be;
+        "fast" codes only what becomes half as large and leaves the rest to `castore repack`; "auto" is "fast" where the
+        loop keeps all processors busy. meta, tier: of each commit. report: a line per commit: True for standard error,
+        False for none, a function to receive it; default: on a terminal, else in the log.
         on_failure: is told of a commit that failed, before a call of the loop's raises it.
 
         Raises UsageError, RefNameError, StateError (a leaf without a safe encoding), StorageError (not enough free
@@ -76,7 +79,8 @@ class Checkpointer:
         settings = store.repository.config.policy
         self._schedule = Schedule(as_policy(policy if policy is not None else settings or None))
         space.check(store, branch, self._parts)
-        self._commits = Commits(store, branch, worker=worker, delta_base=delta_base, on_finished=self._tell)
+        how = {"worker": worker, "delta_base": delta_base, "effort": effort}
+        self._commits = Commits(store, branch, **how, on_finished=self._tell)
         self._preemption: Preemption | None = None
         self._heed_sigterm()
 

@@ -16,7 +16,7 @@ from benchmarks.overhead.report import Table
 from benchmarks.results import Figure
 
 GROUP = "Memory at the peak"
-LIMITS = {"castore": 2.1, "castore-thread": 2.1, "castore-disk": 1.1}
+LIMITS = {"castore": 2.1, "castore-full": 2.1, "castore-thread": 2.1, "castore-disk": 1.1}
 
 
 def run(bench: Bench) -> Iterator[Figure | Table]:

@@ -103,6 +103,7 @@ class Castore:
     what = "castore.Checkpointer as it is by default: a process makes the commits, the delta base is in memory"
     worker = "process"
     delta_base = "memory"
+    effort = "auto"
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         import castore  # not above: the other methods' memory must not include it
@@ -113,6 +114,7 @@ class Castore:
             policy={"every_steps": every, "max_overhead": None, "when_busy": "wait"},
             worker=self.worker,
             delta_base=self.delta_base,
+            effort=self.effort,
             report=False,
             model=job.model,
             optimizer=job.optimizer,
@@ -142,6 +144,12 @@ class Castore:
         self.store.close()
 
 
+class CastoreFull(Castore):
+    name = "castore-full"
+    what = 'the same with effort="full": deltas and compression, although training keeps all cores busy'
+    effort = "full"
+
+
 class CastoreThread(Castore):
     name = "castore-thread"
     what = 'the same with worker="thread"'
@@ -164,6 +172,7 @@ METHODS: dict[str, type[Method]] = {
         dcp.AsyncReused,
         dcp.AsyncOverlapped,
         Castore,
+        CastoreFull,
         CastoreThread,
         CastoreDisk,
     )

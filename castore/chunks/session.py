@@ -19,7 +19,7 @@ from castore.chunks.hashing import Hash, checksum
 from castore.chunks.index import NO_SKETCHES, Index, Place
 from castore.chunks.writer import PackSet, pack_path
 from castore.codecs.base import Buffer
-from castore.codecs.choice import Encoded, choose, choose_predicted
+from castore.codecs.choice import STANDALONE_WORTHWHILE, Encoded, choose, choose_predicted
 from castore.dtypes import DType
 from castore.errors import CastoreError, CorruptError, StateError
 
@@ -69,11 +69,13 @@ class WriteSession:
         deltas: DeltaLimits,
         epoch: int,
         known: Mapping[bytes, memoryview],
+        worthwhile: float = STANDALONE_WORTHWHILE,
     ) -> None:
         """root: the `.castore` directory. epoch: the index's, before the first look-up of this session.
 
         known: raw bytes that the caller still has, by chunk id, so that bases among them need not be decoded. They
-        are checked against their ids before use.
+        are checked against their ids before use. worthwhile: see `choose`; below its default, a base that is not known
+        is not decoded either.
         """
         self._packs = root / "packs"
         self._hash = hash_
@@ -82,6 +84,8 @@ class WriteSession:
         self._limits = deltas
         self._epoch = epoch
         self._known = known
+        self._worthwhile = worthwhile
+        self._in_haste = worthwhile < STANDALONE_WORTHWHILE
         self._lock = threading.Lock()
         self._written_packs = PackSet(root / "incoming", hash_)
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
@@ -134,8 +138,7 @@ class WriteSession:
         if outlook is not None and foreseen is not None:
             self._foresight.learn(chunk_id, outlook.depth)
             return self._add_chunk(put, chunk_id, outlook.bases, foreseen, outlook.generation)
-        base, raw = self._base(put, parent)
-        encoded = choose(put.raw, put.dtype, raw, put.rows)
+        base, encoded = self._chosen(put, parent)
         if base is not None and encoded.is_delta:
             self._foresight.learn(chunk_id, base.depth + 1)
             if base.depth + 1 < self._limits.depth_of(put.dtype):
@@ -143,7 +146,7 @@ class WriteSession:
             return self._add_chunk(put, chunk_id, (base.id,), encoded, base.generation)
         self._foresight.learn(chunk_id, 0)
         # That a delta to another tensor did not pay says nothing of the next one, to this tensor itself.
-        rest = 0 if put.foreign else rest_of(base, parent)
+        rest = 0 if put.foreign else rest_of(None if self._in_haste else base, parent)
         if not rest:
             self.anchors.add(chunk_id)
         return self._add_chunk(put, chunk_id, (), encoded, rest)
@@ -167,22 +170,28 @@ class WriteSession:
             self.damaged_bases += 1
             return None
 
-    def _base(self, put: Put, parent: Place | None) -> tuple[Base, memoryview] | tuple[None, None]:
-        """The base for a chunk, with its raw bytes, if there is one of the same length within the limits."""
-        if parent is None or parent.raw_length != len(put.raw):
-            return None, None
+    def _chosen(self, put: Put, parent: Place | None) -> tuple[Base | None, Encoded]:
+        """A chunk encoded, and the base that it was tried against."""
         try:
-            base = base_of(self._decoder, put.base, parent, put.dtype, self._limits, put.foreign)
-            if base is None:
-                return None, None
-            raw = self._known.get(base.id)
-            if raw is None or self._hash.digest(raw) != base.id:
+            base = self._base(put, parent)
+            raw = None if base is None else self._known.get(base.id)
+            if base is not None and raw is not None:
+                encoded = choose(put.raw, put.dtype, raw, put.rows, self._worthwhile)
+                if not encoded.is_delta or self._hash.digest(raw) == base.id:  # checked when it counts
+                    return base, encoded
+            if base is not None and not self._in_haste:
                 raw = self._decoder.scratch("base", len(put.raw))
                 self._decoder.decode([Wanted(base.id, base.place, raw)])
+                return base, choose(put.raw, put.dtype, raw, put.rows, self._worthwhile)
         except CorruptError:
             self.damaged_bases += 1  # the new chunk is written whole; the caller tells
-            return None, None
-        return base, raw
+        return None, choose(put.raw, put.dtype, None, put.rows, self._worthwhile)
+
+    def _base(self, put: Put, parent: Place | None) -> Base | None:
+        """The base for a chunk, if there is one of the same length within the limits. Raises CorruptError."""
+        if parent is None or parent.raw_length != len(put.raw):
+            return None
+        return base_of(self._decoder, put.base, parent, put.dtype, self._limits, put.foreign)
 
     def put_object(self, kind: int, data: bytes) -> bytes:
         """Store an object; returns its id. Raises StateError when it is larger than an object may be."""

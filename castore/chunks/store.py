@@ -16,6 +16,7 @@ from castore.chunks.index import Index, Place
 from castore.chunks.parallel import Pool
 from castore.chunks.reader import PackFiles
 from castore.chunks.session import WriteSession
+from castore.codecs.choice import STANDALONE_WORTHWHILE
 from castore.errors import CorruptError
 from castore.limits import MIB
 from castore.progress import Progress
@@ -47,13 +48,15 @@ class ChunkStore:
         self._objects_bytes = 0
         self._epoch = -1
 
-    def session(self, known: Mapping[bytes, memoryview] = NOTHING_KNOWN) -> WriteSession:
-        """A new writing session; use it as a context manager. known: see `WriteSession`."""
+    def session(
+        self, known: Mapping[bytes, memoryview] = NOTHING_KNOWN, worthwhile: float = STANDALONE_WORTHWHILE
+    ) -> WriteSession:
+        """A new writing session; use it as a context manager. known, worthwhile: see `WriteSession`."""
         epoch = self.access.use(lambda index: index.epoch())
         if epoch != self._epoch:
             self.files.close()  # gc swept: packs that it deleted keep their space for as long as we hold them open
             self._epoch = epoch
-        return WriteSession(self._root, self.hash, self.access, self.decoder, self.deltas, epoch, known)
+        return WriteSession(self._root, self.hash, self.access, self.decoder, self.deltas, epoch, known, worthwhile)
 
     def places(self, ids: Sequence[bytes]) -> list[Place]:
         """Where records lie. Raises MissingError."""

@@ -34,7 +34,9 @@ WARM_BYTES = 4 * 1024 * 1024  # of such chunks that a process offers before it c
 DELTA_WORTHWHILE = 0.95  # of the best standalone size; a delta costs its reader the base
 PREDICTION_WORTHWHILE = 0.25  # of the raw size
 ROWS_WORTHWHILE = 0.99  # of a plain delta's size
+ROWS_AT_BEST = 1.25  # of the limit, that a plain delta may take if rows and columns are to bring it below
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
+FAST_WORTHWHILE = 0.5  # of the raw size, where there is no time to code what saves less
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
 _TRIAL_BLOCKS, _TRIAL_BLOCK = 4, 8192  # bytes that integers are tried on
@@ -63,19 +65,26 @@ def choose_predicted(raw: Buffer, dtype: DType, prediction: Prediction) -> Encod
     return Encoded(PREDICTED, payload, True) if len(payload) < PREDICTION_WORTHWHILE * len(raw) else None
 
 
-def choose(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None = None) -> Encoded:
+def choose(
+    raw: Buffer,
+    dtype: DType,
+    base: Buffer | None,
+    rows: Rows | None = None,
+    worthwhile: float = STANDALONE_WORTHWHILE,
+) -> Encoded:
     """Encode `raw` by the codec of least cost; never more bytes than `raw` itself, and maybe `raw` itself, not copied.
 
     `base`: the bytes of the chunk at the same place in the parent, or None; ignored unless exactly as long. `rows`: how
-    the chunk lies in a matrix, where rows and columns are known to change together.
+    the chunk lies in a matrix, where rows and columns are known to change together. `worthwhile`: numbers that would
+    take more of the raw size than this are left as they are: the less, the faster.
     """
     if base is not None and len(base) != len(raw):
         base = None
     if len(raw) < TINY_BYTES or (dtype is BYTES and base is None):
         return _choose_plain(raw, dtype)
     if dtype.exponent:
-        return _choose_float(raw, dtype, base, rows)
-    return _choose_by_trial(raw, dtype, base)
+        return _choose_float(raw, dtype, base, rows, worthwhile)
+    return _choose_by_trial(raw, dtype, base, worthwhile)
 
 
 def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
@@ -93,15 +102,15 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
     return _encoded(ZSTD, raw, dtype, None)
 
 
-def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None) -> Encoded:
+def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
-        return _choose_tokens(raw, dtype, base, rows)
+        return _choose_tokens(raw, dtype, base, rows, worthwhile)
     from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
     standalone = fractions[PLANES]
     delta = min((XOR_PLANES, SUB_PLANES), key=lambda codec: fractions.get(codec, 2.0))
-    if fractions.get(delta, 2.0) < DELTA_WORTHWHILE * min(standalone, 1.0):
+    if fractions.get(delta, 2.0) < min(DELTA_WORTHWHILE * min(standalone, 1.0), worthwhile):
         encoded = _encoded(delta, raw, dtype, base)
         # The sample may have misled us: a delta that did not keep its promise has to beat the real standalone.
         if len(encoded.payload) < DELTA_WORTHWHILE * standalone * len(raw):
@@ -109,12 +118,12 @@ def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | N
         size = len(encoded.payload)
         alone = _encoded(PLANES, raw, dtype, None)
         return _encoded(delta, raw, dtype, base) if size < DELTA_WORTHWHILE * len(alone.payload) else alone
-    if standalone >= STANDALONE_WORTHWHILE:
+    if standalone >= worthwhile:
         return _raw(raw)
     return _encoded(PLANES, raw, dtype, None)
 
 
-def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None) -> Encoded:
+def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
     """The coders of tokens: a delta if it pays, else exponents; planes where the bytes below those are not random."""
     from castore.codecs import exponents, ordered_delta
     from castore.codecs.estimate import standalone_planes
@@ -122,8 +131,8 @@ def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | 
     planes, has_structure = standalone_planes(raw, dtype)
     alone = PLANES if has_structure or not exponents.supports(dtype) else EXPONENTS
     plan = None if base is None else ordered_delta.plan(raw, dtype, base)
-    limit = DELTA_WORTHWHILE * min(planes, 1.0)
-    if plan is not None and base is not None and rows is not None:
+    limit = min(DELTA_WORTHWHILE * min(planes, 1.0), worthwhile)
+    if plan is not None and base is not None and rows is not None and plan.fraction < ROWS_AT_BEST * limit:
         better = _by_rows(raw, dtype, base, rows, min(limit, ROWS_WORTHWHILE * plan.fraction))
         if better is not None:
             return better
@@ -131,7 +140,7 @@ def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | 
         payload = ordered_delta.CODEC.encode_as(raw, dtype, base, plan)
         if len(payload) < limit * len(raw):
             return Encoded(ORDERED_DELTA, payload, is_delta=True)
-    return _raw(raw) if planes >= STANDALONE_WORTHWHILE else _encoded(alone, raw, dtype, None)
+    return _raw(raw) if planes >= worthwhile else _encoded(alone, raw, dtype, None)
 
 
 def _by_rows(raw: Buffer, dtype: DType, base: Buffer, rows: Rows, limit: float) -> Encoded | None:
@@ -155,13 +164,13 @@ def _is_warm(size: int) -> bool:
     return _offered >= WARM_BYTES
 
 
-def _choose_by_trial(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
+def _choose_by_trial(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: float) -> Encoded:
     """Integers follow patterns that an entropy does not see: encode a part of the chunk in every way."""
     part = _trial(raw, dtype.word)
     part_base = None if base is None else _trial(base, dtype.word)
     sizes = {codec: len(by_id(codec).encode(part, dtype, None)) for codec in (ZSTD, PLANES)}
     best = min(sizes, key=lambda codec: sizes[codec])
-    limit = min(DELTA_WORTHWHILE * sizes[best], STANDALONE_WORTHWHILE * len(part))
+    limit = min(DELTA_WORTHWHILE * sizes[best], worthwhile * len(part))
     if part_base is not None:
         tried: tuple[int, ...] = (XOR_PLANES, SUB_PLANES)
         if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
@@ -170,7 +179,7 @@ def _choose_by_trial(raw: Buffer, dtype: DType, base: Buffer | None) -> Encoded:
         delta = min(deltas, key=lambda codec: deltas[codec])
         if deltas[delta] < limit:
             return _encoded(delta, raw, dtype, base)
-    if sizes[best] >= STANDALONE_WORTHWHILE * len(part):
+    if sizes[best] >= worthwhile * len(part):
         return _raw(raw)
     return _encoded(best, raw, dtype, None)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from castore.chunks import pack
 from castore.chunks.session import WriteSession
 from castore.chunks.store import NOTHING_KNOWN
+from castore.codecs.choice import STANDALONE_WORTHWHILE
 from castore.errors import CorruptError, DroppedError
 from castore.history.names import check_name
 from castore.history.reflog import Change
@@ -57,15 +58,16 @@ def commit_flat(
     branch: str,
     details: Details,
     known: Mapping[bytes, memoryview] = NOTHING_KNOWN,
+    worthwhile: float = STANDALONE_WORTHWHILE,
 ) -> Committed:
-    """Commit a state that has been flattened, wherever its bytes are by now. known: see `WriteSession`."""
+    """Commit a state that has been flattened, wherever its bytes are by now. known, worthwhile: see `WriteSession`."""
     from castore.operations.counters import Counters
     from castore.state.roles import relations
 
     def relate(bases: Bases) -> Mapping[nodes.Path, Relation]:
         return relations(root, Counters(repo, sources, bases))
 
-    return commit_tree(repo, root, sources, branch, details, relate=relate, known=known)
+    return commit_tree(repo, root, sources, branch, details, relate=relate, known=known, worthwhile=worthwhile)
 
 
 def commit_tree(
@@ -78,6 +80,7 @@ def commit_tree(
     inline_bytes: Mapping[str, int] | None = None,
     relate: Callable[[Bases], Mapping[nodes.Path, Relation]] = lambda _bases: {},
     known: Mapping[bytes, memoryview] = NOTHING_KNOWN,
+    worthwhile: float = STANDALONE_WORTHWHILE,
 ) -> Committed:
     """Commit a tree whose tensors' bytes are in `sources`. verify: raises if what was read changed meanwhile.
 
@@ -94,7 +97,7 @@ def commit_tree(
         bases = Bases(tree, Nearest(repo, branch, tree))
         related = relate(bases)
         bases.look_up(sources)
-    with repo.chunks.session(known) as session:
+    with repo.chunks.session(known, worthwhile) as session:
         for commit in _attempts(repo, session, root, sources, bases, related, parent, details, inline_bytes or {}):
             verify()
             session.seal()

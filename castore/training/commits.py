@@ -11,6 +11,7 @@ from castore.errors import CastoreError, UsageError
 from castore.history.names import check_name
 from castore.operations.details import details
 from castore.quiet import no_collection
+from castore.training.effort import AUTO, FULL, Effort, worthwhile
 from castore.training.job import Done, Job
 from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 
@@ -25,7 +26,7 @@ class Finished:
     """A commit, made. raw_bytes: of its tensors. new_bytes: that it took on disk. copied_bytes: by the loop, meanwhile.
 
     stall_seconds: how long the loop stood still for it, of these waited_seconds for an earlier commit to be done.
-    seconds: how long it then took beside the loop.
+    seconds: how long it then took beside the loop. effort: "full" or "fast".
     """
 
     commit: Commit
@@ -35,6 +36,7 @@ class Finished:
     stall_seconds: float
     waited_seconds: float
     seconds: float
+    effort: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Begun:
     copied_bytes: int
     stall_seconds: float
     waited_seconds: float
+    effort: str
 
 
 class Commits:
@@ -61,10 +64,12 @@ class Commits:
         *,
         worker: str = "process",
         delta_base: str = "memory",
+        effort: str = AUTO,
         on_finished: Callable[[Finished], None] = lambda _finished: None,
     ) -> None:
         """worker: "process" or "thread", who makes the commits. delta_base: "memory" keeps what deltas are taken
-        against (twice the state's size in all), "disk" decodes it (once its size).
+        against (up to twice the state's size in all), "disk" decodes it (once its size). effort: see `Effort`; a thread
+        shares the loop's time, so that "auto" is "full" there.
 
         Raises UsageError, RefNameError.
         """
@@ -76,6 +81,7 @@ class Commits:
         self.branch = branch
         self._store = store
         self._kind = worker
+        self._effort = Effort(FULL if worker == "thread" and effort == AUTO else effort)
         self._keep_anchors = delta_base == "memory"
         self._on_finished = on_finished
         self._staging: Staging | None = None
@@ -109,6 +115,7 @@ class Commits:
         from castore.state.live import flatten
 
         started = time.perf_counter()
+        effort = self._effort.next()
         self.wait()
         waited = time.perf_counter() - started
         told = details(message, step, metrics, meta, tier)
@@ -116,7 +123,8 @@ class Commits:
         with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
             flat = flatten(state)
             copied = staging.copy(flat)
-            job = Job(flat.root, copied.staged, copied.inline, copied.known, copied.segments, self.branch, told)
+            where = (copied.staged, copied.inline, copied.known, copied.segments)
+            job = Job(flat.root, *where, self.branch, told, worthwhile(effort))
         try:
             self._maker().submit(job, staging.segments)
         except CastoreError:
@@ -124,7 +132,7 @@ class Commits:
             raise
         raw = sum(source.nbytes for source in flat.sources)
         stall = time.perf_counter() - started
-        self._begun = Begun(step, raw, copied.copied_bytes, stall, waited)
+        self._begun = Begun(step, raw, copied.copied_bytes, stall, waited, effort)
         return self._begun
 
     def poll(self) -> Finished | None:
@@ -190,6 +198,7 @@ class Commits:
             begun.stall_seconds,
             begun.waited_seconds,
             done.seconds,
+            begun.effort,
         )
         self._on_finished(finished)
         return finished

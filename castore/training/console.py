@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from castore.quantities import size
 from castore.training.commits import Begun, Finished
+from castore.training.effort import FAST
 
 Report = Callable[[str], None]
 _LOG = logging.getLogger("castore")
@@ -33,7 +34,8 @@ def _print(line: str) -> None:
 def finished_line(done: Finished) -> str:
     """ "castore: step 300: 1.02 GB committed as 4f2a91c0, 213 MB new; loop stalled 0.11 s, done 1.8 s later"."""
     text = f"{_what(done.commit.step)}: {size(done.raw_bytes)} committed as {done.commit.id[:8]}"
-    text += f", {size(done.new_bytes)} new; loop stalled {done.stall_seconds:.3g} s"
+    text += f", {size(done.new_bytes)} new{' (fast)' if done.effort == FAST else ''}"
+    text += f"; loop stalled {done.stall_seconds:.3g} s"
     if done.waited_seconds >= 0.1 * done.stall_seconds and done.waited_seconds > 0.01:
         text += f" ({done.waited_seconds:.3g} s of it for the commit before)"
     return f"{text}, done {done.seconds:.3g} s later"

@@ -44,6 +44,7 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class Job:
     """A commit to make. inline: the bytes of all small tensors. segments: number and size of those it needs.
+    worthwhile: see `codecs.choice.choose`.
 
     The nodes of `root` are those of `staged`: both travel together.
     """
@@ -55,6 +56,7 @@ class Job:
     segments: tuple[tuple[int, int], ...]
     branch: str
     details: Details
+    worthwhile: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def run(repo: Repository, job: Job, views: Mapping[int, memoryview]) -> Done:
     memory = {**views, INLINE: memoryview(job.inline)}
     sources = [_StagedSource(staged, memory[staged.segment]) for staged in job.staged]
     known = {one.id: memory[one.segment][one.offset : one.offset + one.nbytes] for one in job.known}
-    done = commit_flat(repo, job.root, sources, job.branch, job.details, known)
+    done = commit_flat(repo, job.root, sources, job.branch, job.details, known, job.worthwhile)
     seconds = time.perf_counter() - started
     chunks = tuple(staged.entry.chunks for staged in job.staged)
     return Done(done.commit, done.new_bytes, seconds, chunks, done.anchors)
