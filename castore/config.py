@@ -27,7 +27,8 @@ class Config:
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
-    retention: the table `[retention]` likewise, for `castore.retention.rules`.
+    retention: the table `[retention]` likewise, for `castore.retention.rules`. audited: whether the audit log gets
+    an entry of each change.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -41,6 +42,7 @@ class Config:
     reflog_expire_days: int = 30
     policy: Mapping[str, Any] = field(default_factory=dict)
     retention: Mapping[str, Any] = field(default_factory=dict)
+    audited: bool = True
 
 
 def new_uuid() -> str:
@@ -72,6 +74,7 @@ def write(config: Config, root: Path) -> None:
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
                 **({"policy": dict(config.policy)} if config.policy else {}),
                 **({"retention": dict(config.retention)} if config.retention else {}),
+                **({} if config.audited else {"audit": {"enabled": False}}),
             }
         ).encode(),
     )
@@ -144,6 +147,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
         policy=_setting(table, "policy", dict, path, {}),
         retention=_setting(table, "retention", dict, path, {}),
+        audited=_setting(table.get("audit", {}), "enabled", bool, path, default.audited),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)

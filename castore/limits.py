@@ -34,6 +34,7 @@ MAX_PARENTS = 64
 # Refs and reflogs
 MAX_REF_NAME_BYTES = 255
 MAX_REFLOG_LINE_BYTES = 16 * 1024
+MAX_AUDIT_LINE_BYTES = 16 * 1024
 MAX_MARK_LINE_BYTES = 16 * 1024  # of `dropped` and `pins`
 MAX_MARKS_BYTES = 256 * MIB  # over a million commits
 MAX_CONFIG_BYTES = MIB

@@ -9,6 +9,7 @@ from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.history.audit_line import Event
 from castore.history.drops import Drops
 from castore.history.nearest_kept import nearest_kept
 from castore.history.pins import Pins
@@ -40,7 +41,8 @@ class Repository:
         compiling.on_compile = self.progress.note
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
-        self.refs = Refs(path, 2 * self.hash.size, self.lock)
+        self.refs = Refs(path, 2 * self.hash.size, self.lock, self.config.audited)
+        self.audit = self.refs.audit
         self.drops = Drops(path, 2 * self.hash.size)
         self.pins = Pins(path, 2 * self.hash.size)
         deltas = DeltaLimits(
@@ -125,8 +127,11 @@ def create(path: Path, hash_name: str = "xxh3-128") -> None:
             raise StoreExistsError(f"{path} is a castore store already; open it, or choose another directory")
         for name in ("packs", "incoming"):
             _fs.make_dir(path / name)
-        Refs(path, 2 * hash_.size, lock).initialise()
-        config.write(config.Config(hash=hash_name), path)  # last: with it the store is one
+        refs = Refs(path, 2 * hash_.size, lock)
+        refs.initialise()
+        settings = config.Config(hash=hash_name)
+        refs.audit.append(Event("init", detail=f"{settings.uuid} {hash_name}"))
+        config.write(settings, path)  # last: with it the store is one
 
 
 def _make_parents(path: Path) -> None:

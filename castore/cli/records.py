@@ -10,6 +10,8 @@ from castore.history.drops import DROPPED, PARTIAL, PRESENT
 from castore.objects.commit import Commit, CommitStats, ComponentStats
 
 if TYPE_CHECKING:
+    from castore.history.audit_check import AuditReport
+    from castore.history.audit_line import AuditEntry
     from castore.history.drops import Drop
     from castore.history.pins import Pin
     from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport
@@ -167,6 +169,33 @@ def import_record(reports: Sequence[ImportedCheckpoint], dry_run: bool) -> dict[
             }
             for report in reports
         ],
+    }
+
+
+def audit_record(entry: AuditEntry) -> dict[str, Any]:
+    """One entry of the audit log."""
+    return {
+        "number": entry.number,
+        "time": entry.time.isoformat(),
+        "who": entry.who,
+        "action": entry.event.action,
+        "subject": entry.event.subject,
+        "old": entry.event.old,
+        "new": entry.event.new,
+        "detail": entry.event.detail,
+        "previous": entry.previous,
+        "hash": entry.hash,
+    }
+
+
+def audit_report_record(report: AuditReport) -> dict[str, Any]:
+    """Whether the audit log is whole."""
+    return {
+        "ok": report.ok,
+        "entries": report.entries,
+        "head": report.head or None,
+        "errors": list(report.errors),
+        "notes": list(report.notes),
     }
 
 

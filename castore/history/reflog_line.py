@@ -12,16 +12,29 @@ from castore.history.line_text import TIME, escaped, format_time, parse_time, un
 CANCEL = b"\x18"  # ends a line whose writer died in the middle of it; no whole line contains a control character
 
 _MAX_AUTHOR_BYTES = 1024
+_ACTION = re.compile(r"[a-z][a-z-]{0,39}")
 _LINE = re.compile(rf"(?P<old>[0-9a-f]+) (?P<new>[0-9a-f]+) (?P<author>[^\t]*) {TIME}\t(?P<message>[^\t]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Who changes a ref, when (with a UTC offset) and why: what a reflog line says beside the ids."""
+    """Who changes a ref, when (with a UTC offset) and why: what a reflog line says beside the ids. The message begins
+    with what is done, as in Git: `commit: step 3`."""
 
     author: str
     time: datetime
     message: str
+
+    @property
+    def action(self) -> str:
+        """What is done, in a word."""
+        word = self.message.partition(":")[0]
+        return word if _ACTION.fullmatch(word) else "update"
+
+    @property
+    def detail(self) -> str:
+        """What the message says beyond that."""
+        return self.message.partition(":")[2].strip()
 
 
 @dataclass(frozen=True, slots=True)

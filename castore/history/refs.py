@@ -7,6 +7,7 @@ at which history changes: everything it needs is durable before, nothing that ma
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 from castore import _fs, limits
 from castore.errors import CorruptError, RefConflictError, RefExistsError, RevisionError, UsageError
 from castore.history import ref_files
+from castore.history.audit import AuditLog
+from castore.history.audit_line import Event
 from castore.history.names import check_name, check_unique, is_valid_name
 from castore.history.reflog import Change, Reflog, ReflogEntry
 
@@ -39,11 +42,14 @@ class Refs:
     CorruptError when its file holds something else than a commit id.
     """
 
-    def __init__(self, root: Path, id_hex_length: int, lock: _fs.Lock) -> None:
-        """root: the store's own directory. id_hex_length: hex digits of a commit id. lock: the store's."""
+    def __init__(self, root: Path, id_hex_length: int, lock: _fs.Lock, audited: bool = True) -> None:
+        """root: the store's own directory. id_hex_length: hex digits of a commit id. lock: the store's.
+
+        audited: whether the audit log gets an entry of each change."""
         self.id_hex_length = id_hex_length
         self.lock = lock
         self.reflog = Reflog(root, id_hex_length)
+        self.audit = AuditLog(root, audited, self.by_full_name)
         self._root = root
         self._id = re.compile(rf"[0-9a-f]{{{id_hex_length}}}")
 
@@ -83,6 +89,17 @@ class Refs:
         """Every tag and its commit, by name. One damaged ref fails the whole."""
         return dict(self._read_all(_TAGS))
 
+    def by_full_name(self) -> dict[str, str]:
+        """Every branch and tag and its commit, by its full name. Damaged refs are left out: fsck names them."""
+        found = {}
+        for directory in (_BRANCHES, _TAGS):
+            for name in self._names(directory):
+                with contextlib.suppress(CorruptError):
+                    commit = self._read(directory, name)
+                    if commit is not None:
+                        found[f"{directory}/{name}"] = commit
+        return found
+
     def branch_names(self) -> list[str]:
         """The branches' names, sorted, without reading what they hold (so that fsck can look at each)."""
         return self._names(_BRANCHES)
@@ -103,6 +120,7 @@ class Refs:
         if present is None:
             check_unique(name, self.branch_names())
         entry = ReflogEntry(present, new, change.author, change.time, change.message)
+        self.audit.append(Event(change.action, f"{_BRANCHES}/{name}", present, new, change.detail))
         logs = ["HEAD"] if self.head().branch == name else []
         for ref in (f"{_BRANCHES}/{name}", *logs):
             self.reflog.append(ref, entry)
@@ -122,6 +140,7 @@ class Refs:
         present = self.branch(name)
         if present != expected:
             raise self._conflict(name, expected, present)
+        self.audit.append(Event("delete", f"{_BRANCHES}/{name}", present))
         ref_files.delete(self._root, f"{_BRANCHES}/{name}", keep=_BRANCHES)
         self.reflog.delete(f"{_BRANCHES}/{name}")
 
@@ -132,17 +151,20 @@ class Refs:
         if present is not None:
             raise RefExistsError(f"tag {name!r} exists already, at {present}; delete it first, or choose another name")
         check_unique(name, self.tag_names())
+        self.audit.append(Event("tag", f"{_TAGS}/{name}", None, commit))
         self._write(f"{_TAGS}/{name}", commit)
 
     def move_tag(self, name: str, commit: str, expected: str) -> None:
         """Let a tag that names `expected` name another commit. Call with the lock held. Raises RefConflictError."""
         self._check_id(commit)
         self._check_tag(name, expected)
+        self.audit.append(Event("tag", f"{_TAGS}/{name}", expected, commit))
         self._write(f"{_TAGS}/{name}", commit)
 
     def delete_tag(self, name: str, expected: str) -> None:
         """Delete a tag that names `expected`. Call with the store's lock held. Raises RefConflictError otherwise."""
         self._check_tag(name, expected)
+        self.audit.append(Event("delete", f"{_TAGS}/{name}", expected))
         ref_files.delete(self._root, f"{_TAGS}/{name}", keep=_TAGS)
 
     def set_head(self, change: Change, *, branch: str | None = None, commit: str | None = None) -> None:
@@ -161,6 +183,7 @@ class Refs:
             new, text = self.branch(branch), f"{_SYMBOLIC}{branch}"
         else:
             new = text = self._check_id(commit or "")
+        self.audit.append(Event(change.action, "HEAD", old, new, change.detail))
         if new is not None:
             self.reflog.append("HEAD", ReflogEntry(old, new, change.author, change.time, change.message))
         self._write("HEAD", text)

@@ -9,7 +9,7 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from castore.chunks import pack
 from castore.chunks.index import Place
 from castore.chunks.writer import pack_path
 from castore.errors import CorruptError, MissingError
+from castore.history.audit_line import Event
 from castore.maintenance.copying import Copier
 from castore.maintenance.mark import Marker, logged
 from castore.maintenance.reports import GcReport, Unreachable
@@ -142,7 +143,6 @@ def _sweep(
     unreachable: tuple[Unreachable, ...],
 ) -> GcReport:
     """Call with the lock held. What refs came to need since the mark is not dead any more."""
-    expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
     fresh = {
         *marker.mark_again(),
         *marker.mark(repo.tips(), collect=True),
@@ -157,8 +157,11 @@ def _sweep(
     copied_bytes = sum(size for pack_id, size in new_packs if pack_id not in doomed)
     for pack_id, _ in new_packs:
         doomed.pop(pack_id, None)  # all of it came back to life, in the same order: the copy is the pack itself
-    dead = [record_id for found in packs.values() for record_id in found.dead]
-    access.index.update(packs=new_packs, records=records, gone_packs=doomed, gone_records=dead, swept=True)
+    dead = {record_id: place for found in packs.values() for record_id, place in found.dead.items()}
+    report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
+    _audit(repo, report, dead, expire_before)
+    expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
+    access.index.update(packs=new_packs, records=records, gone_packs=doomed, gone_records=list(dead), swept=True)
     access.after_update(access.index)
     for pack_id in doomed:
         path = pack_path(repo.chunks.packs, pack_id)
@@ -168,8 +171,15 @@ def _sweep(
     repo.refs.remove_leftovers()
     repo.drops.forget(_gone(repo, repo.drops.read()))
     abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
-    report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
     return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)
+
+
+def _audit(repo: Repository, report: GcReport, dead: Mapping[bytes, Place], expire_before: datetime) -> None:
+    told = (
+        f"{len(dead)} records removed, {report.freed_bytes} bytes freed, reflog entries before {expire_before} expired"
+    )
+    commits = sorted(one.hex() for one, place in dead.items() if place.kind == pack.COMMIT)
+    repo.audit.append(Event("gc", detail=told), *(Event("remove", one) for one in commits))
 
 
 def _gone(repo: Repository, commits: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from castore import config
 from castore.errors import RevisionError, UsageError
+from castore.history.audit_line import Event
 from castore.history.drops import Drop
 from castore.maintenance.reports import Explanation, PruneReport
 from castore.maintenance.survey import Names, survey
@@ -18,7 +19,7 @@ from castore.maintenance.weights import Weights, holdings
 from castore.objects.commit import Commit
 from castore.objects.patterns import fitting
 from castore.repo import Repository
-from castore.retention.decide import Decision, decide
+from castore.retention.decide import Decision, Verdict, decide
 from castore.retention.rules import Rules
 
 Clock = Callable[[], datetime]
@@ -60,8 +61,13 @@ def _carried_out(repo: Repository, decision: Decision, time: datetime) -> PruneR
     report = PruneReport(False, tuple(decision.verdicts.values()), decision.warnings)
     if report.changed:
         repo.require_features(config.RETENTION)
+        repo.audit.append(*(Event("prune", one.commit.id, detail=_told(one)) for one in report.changed))
         repo.drops.add([Drop(one.commit.id, time, one.rule, one.components) for one in report.changed])
     return report
+
+
+def _told(verdict: Verdict) -> str:
+    return ", ".join([f"{verdict.after} by {verdict.rule}", *verdict.components])
 
 
 def why(repo: Repository, rev: str, rules: Rules, clock: Clock) -> Explanation:

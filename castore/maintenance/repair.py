@@ -14,6 +14,7 @@ from castore import _fs
 from castore.chunks.index import Index, Place
 from castore.chunks.salvage import good_records
 from castore.chunks.writer import PackWriter, SealedPack, move_in, pack_path
+from castore.history.audit_line import Event
 from castore.repo import Repository
 
 
@@ -27,6 +28,7 @@ def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> 
     repo.require_features()
     with repo.lock.held():
         access = repo.chunks.access
+        repo.audit.append(Event("repair", detail=f"{len(bad_packs)} packs and {len(bad_records)} records were damaged"))
         access.refresh()
         bad_in = access.use(lambda index: _by_pack(index, bad_records))
         replaced: dict[bytes, SealedPack | None] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from castore.errors import RefExistsError, RevisionError, UsageError
+from castore.history.audit_line import Event
 from castore.history.drops import DROPPED
 from castore.history.names import check_name
 from castore.history.reflog import Change, ReflogEntry
@@ -107,6 +108,7 @@ def expire_reflog(repo: Repository, ref: str | None, before: datetime) -> int:
     """Drop old entries of one log, or of all."""
     with repo.lock.held():
         refs = repo.refs.reflog.refs() if ref is None else [_log_ref(ref)]
+        repo.audit.append(Event("expire", refs[0] if ref is not None else "", detail=f"reflog entries before {before}"))
         return sum(repo.refs.reflog.expire(one, before) for one in refs)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from castore._fs import storage_errors
-from castore.errors import CorruptError, TargetExistsError, UsageError
+from castore.errors import CorruptError, LockTimeoutError, StorageError, TargetExistsError, UsageError
+from castore.history.audit_line import Event
 from castore.objects import nodes
 from castore.operations.fetch import check_present, stream
 from castore.operations.load import load, walk_files
@@ -39,7 +40,9 @@ def checkout(
     """
     if format_ is not None and format_ not in FORMATS:
         raise UsageError(f"unknown format {format_!r}; castore writes {' and '.join(FORMATS)}")
-    root = repo.tree(repo.commit(repo.resolve(rev)))
+    commit_id = repo.resolve(rev)
+    root = repo.tree(repo.commit(commit_id))
+    _audit(repo, commit_id, out)
     with storage_errors("create", out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(root, nodes.Directory):
@@ -51,6 +54,17 @@ def checkout(
     if any(inside is not None for inside in chosen.values()):
         return _convert(repo, rev, out, only, _by_ending(out), force)
     return _files(repo, files, list(chosen), out, force)
+
+
+def _audit(repo: Repository, commit_id: str, out: Path) -> None:
+    """A store that cannot be written is read all the same: a full disk must not keep anyone from a checkpoint."""
+    if repo.chunks.access.read_only or not repo.audit.enabled:
+        return
+    try:
+        with repo.lock.held():
+            repo.audit.append(Event("checkout", commit_id, detail=f"to {out.absolute()}"))
+    except (StorageError, LockTimeoutError) as error:
+        repo.progress.note(f"the audit log does not have this checkout: {error}")
 
 
 def _by_ending(out: Path) -> str:

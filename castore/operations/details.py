@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from castore import limits
 from castore.errors import UsageError
+from castore.history.actor import now, whoami
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,3 @@ def details(
     return Details(
         message, step, metrics or {}, meta or {}, tier, author or whoami(), time or now(), environment()
     ).checked()
-
-
-def whoami() -> str:
-    """Who commits unless the caller says otherwise: USER@HOST."""
-    import pwd
-
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # no entry in the password file, as in some containers
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}"
-
-
-def now() -> datetime:
-    """The time with the local zone."""
-    return datetime.now().astimezone()

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from castore import config
 from castore.errors import RevisionError
+from castore.history.audit_line import Event
 from castore.history.drops import DROPPED
 from castore.history.pins import Pin
 from castore.operations.branches import check_present
@@ -20,6 +21,7 @@ def pin(repo: Repository, rev: str, reason: str, time: datetime) -> Pin:
         if repo.drops.state(made.commit) == DROPPED:
             repo.tree(repo.commit(made.commit))  # raises DroppedError: a pin would keep nothing
         repo.require_features(config.RETENTION)
+        repo.audit.append(Event("pin", made.commit, detail=reason))
         repo.pins.add(made)
     return made
 
@@ -31,5 +33,6 @@ def unpin(repo: Repository, rev: str) -> Pin:
         found = repo.pins.read().get(commit_id)
         if found is None:
             raise RevisionError(f"{rev} ({commit_id[:12]}) is not pinned; `castore pin` lists what is")
+        repo.audit.append(Event("unpin", commit_id, detail=found.reason))
         repo.pins.remove(commit_id)
     return found

@@ -9,6 +9,7 @@ from types import TracebackType
 from castore import repo as repositories
 from castore.errors import StoreExistsError
 from castore.progress import Progress
+from castore.store.accounts import Accounts
 from castore.store.committing import Committing
 from castore.store.history import History
 from castore.store.keeping import Keeping
@@ -47,7 +48,7 @@ def discover(start: Path) -> Path:
     return repositories.discover(start)
 
 
-class Store(Committing, Loading, History, RefNames, Keeping, Upkeep):
+class Store(Committing, Loading, History, RefNames, Keeping, Upkeep, Accounts):
     """A store, open. Use it as a context manager, or call `close`. Safe to use from several threads.
 
     path: the `.castore` directory. last_new_bytes: what the newest commit made through this object added on disk.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from castore.history.actor import now, whoami
 from castore.history.reflog import Change
-from castore.operations.details import now, whoami
 from castore.repo import Repository
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from castore.operations.details import now
+from castore.history.actor import now
 from castore.store.door import Door
 
 if TYPE_CHECKING:

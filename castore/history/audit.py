@@ -1,0 +1,139 @@
+"""The audit log: who changed the store, when and how, a line per change, each with the hash of the one before.
+
+A line is written before what it tells of is done, so a crash in between leaves a line for what never happened, never a
+change without a line. A crash in the middle of a line leaves it without its end: readers skip it, and the next append
+ends it so that everyone sees. What such a line left is in the hash of the next entry, like everything in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from castore import _fs, limits
+from castore.history import ref_files
+from castore.history.actor import now, whoami
+from castore.history.audit_line import AuditEntry, Event, decode, encode
+from castore.history.reflog_line import CANCEL
+
+NAME = "audit"
+_TAIL_BYTES = 4 * limits.MAX_AUDIT_LINE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the log. number: from 1 on. offset: in bytes. entry: None where it is none. torn: a crash cut it short.
+    span: the SHA-256 of what stands from the beginning of the entry before to the beginning of this line."""
+
+    number: int
+    offset: int
+    entry: AuditEntry | None
+    torn: bool
+    span: str
+
+
+class AuditLog:
+    """The log of a store: its file `audit`. Reading needs no lock; entries are added with the store's lock held."""
+
+    def __init__(self, root: Path, enabled: bool, refs: Callable[[], Mapping[str, str]]) -> None:
+        """root: the store's own directory. enabled: whether anything is added. refs: what a log that begins in a store
+        with a history finds there, by full name."""
+        self.enabled = enabled
+        self._root = root
+        self._refs = refs
+
+    def append(self, *events: Event) -> None:
+        """Add entries, durably and all at once, before what they tell of is done. Call with the store's lock held."""
+        if not self.enabled or not events:
+            return
+        last, previous, repair = self._end()
+        if last == 0:
+            found = [Event("found", ref, None, commit) for ref, commit in sorted(self._refs().items())]
+            events = (Event("begin"), *found, *events)
+        time, who = now(), whoami()
+        lines = [repair]
+        for number, event in enumerate(events, last + 1):
+            lines.append(encode(AuditEntry(number, previous, time, who, event)))
+            previous = sha256(lines[-1]).hexdigest()
+        _fs.append(self._root / NAME, b"".join(lines))
+
+    def read(self, limit: int | None = None) -> list[AuditEntry]:
+        """The entries, newest last, or the last `limit` of them. Lines that cannot be read are skipped."""
+        return list(deque((line.entry for line in self.lines() if line.entry is not None), limit))
+
+    def size(self) -> int:
+        """Bytes of the log, 0 where there is none."""
+        try:
+            return (self._root / NAME).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def lines(self, size: int | None = None) -> Iterator[Line]:
+        """Every line, oldest first; of the first `size` bytes, if given."""
+        file = ref_files.open_regular(self._root, NAME)
+        if file is None:
+            return
+        with file, _fs.storage_errors("read", self._root / NAME):
+            span, number, offset = sha256(), 0, 0
+            end = self.size() if size is None else size
+            while offset < end and (piece := file.readline(min(end - offset, limits.MAX_AUDIT_LINE_BYTES))):
+                number += 1
+                start, before, entry = offset, span.hexdigest(), decode(piece)
+                if entry is not None:
+                    span = sha256()
+                span.update(piece)
+                offset += len(piece)
+                while not piece.endswith(b"\n"):
+                    piece = file.readline(min(end - offset, limits.MAX_AUDIT_LINE_BYTES))
+                    if not piece:  # the last line, without its end
+                        yield Line(number, start, None, True, before)
+                        return
+                    span.update(piece)
+                    offset += len(piece)
+                yield Line(number, start, entry, piece.endswith(CANCEL + b"\n"), before)
+
+    def _end(self) -> tuple[int, str, bytes]:
+        """The last entry's number (0: none), what an entry to be added has as `previous`, and what must be written
+        before it where a crash cut the last line short."""
+        file = ref_files.open_regular(self._root, NAME)
+        if file is None:
+            return 0, sha256().hexdigest(), b""
+        with file, _fs.storage_errors("read", self._root / NAME):
+            number, offset = _last_entry(file) or self._searched()
+            span, last = sha256(), b"\n"
+            file.seek(offset)
+            while piece := file.read(limits.MIB):
+                span.update(piece)
+                last = piece[-1:]
+        repair = b"" if last == b"\n" else CANCEL + b"\n"
+        span.update(repair)
+        return number, span.hexdigest(), repair
+
+    def _searched(self) -> tuple[int, int]:
+        """The last entry's number and offset in a log that is empty, or damaged at its end; 0 and 0 for none."""
+        found = (0, 0)
+        for line in self.lines():
+            if line.entry is not None:
+                found = (line.entry.number, line.offset)
+        return found
+
+
+def _last_entry(file: BinaryIO) -> tuple[int, int] | None:
+    """The number and offset of the last entry, if it is near the end."""
+    start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+    file.seek(start)
+    tail = file.read()
+    first = tail.find(b"\n") + 1 if start else 0  # what is before it may be the rest of a line
+    end = tail.rfind(b"\n") + 1
+    while end > first:
+        begin = max(first, tail.rfind(b"\n", 0, end - 1) + 1)
+        entry = decode(tail[begin:end])
+        if entry is not None:
+            return entry.number, start + begin
+        end = begin
+    return None
