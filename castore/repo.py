@@ -9,6 +9,7 @@ from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.history.audit import INIT
 from castore.history.audit_line import Event
 from castore.history.drops import Drops
 from castore.history.nearest_kept import nearest_kept
@@ -130,7 +131,7 @@ def create(path: Path, hash_name: str = "xxh3-128") -> None:
         refs = Refs(path, 2 * hash_.size, lock)
         refs.initialise()
         settings = config.Config(hash=hash_name)
-        refs.audit.append(Event("init", detail=f"{settings.uuid} {hash_name}"))
+        refs.audit.append(Event(INIT, detail=f"{settings.uuid} {hash_name}"))
         config.write(settings, path)  # last: with it the store is one
 
 

@@ -183,7 +183,6 @@ def audit_record(entry: AuditEntry) -> dict[str, Any]:
         "old": entry.event.old,
         "new": entry.event.new,
         "detail": entry.event.detail,
-        "previous": entry.previous,
         "hash": entry.hash,
     }
 

@@ -10,31 +10,35 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from castore import _fs, limits
 from castore.history import ref_files
 from castore.history.actor import now, whoami
-from castore.history.audit_line import AuditEntry, Event, decode, encode
+from castore.history.audit_line import AuditEntry, Event, decode, encode, hash_of
 from castore.history.reflog_line import CANCEL
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
+
 NAME = "audit"
+INIT, BEGIN = "init", "begin"  # what a log starts with: made with the store, or in one that was there before
 _TAIL_BYTES = 4 * limits.MAX_AUDIT_LINE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of the log. number: from 1 on. offset: in bytes. entry: None where it is none. torn: a crash cut it short.
-    span: the SHA-256 of what stands from the beginning of the entry before to the beginning of this line."""
+    hash: what the entry's should be."""
 
     number: int
     offset: int
     entry: AuditEntry | None
     torn: bool
-    span: str
+    hash: str = ""
 
 
 class AuditLog:
@@ -51,15 +55,17 @@ class AuditLog:
         """Add entries, durably and all at once, before what they tell of is done. Call with the store's lock held."""
         if not self.enabled or not events:
             return
-        last, previous, repair = self._end()
-        if last == 0:
+        last, digest, repair = self._end()
+        if last == 0 and events[0].action != INIT:
             found = [Event("found", ref, None, commit) for ref, commit in sorted(self._refs().items())]
-            events = (Event("begin"), *found, *events)
+            events = (Event(BEGIN), *found, *events)
         time, who = now(), whoami()
         lines = [repair]
         for number, event in enumerate(events, last + 1):
-            lines.append(encode(AuditEntry(number, previous, time, who, event)))
-            previous = sha256(lines[-1]).hexdigest()
+            entry = AuditEntry(number, "0" * 64, time, who, event)
+            line = encode(replace(entry, hash=hash_of(encode(entry), digest)))
+            digest = sha256(line)
+            lines.append(line)
         _fs.append(self._root / NAME, b"".join(lines))
 
     def read(self, limit: int | None = None) -> list[AuditEntry]:
@@ -79,40 +85,41 @@ class AuditLog:
         if file is None:
             return
         with file, _fs.storage_errors("read", self._root / NAME):
-            span, number, offset = sha256(), 0, 0
+            digest, number, offset = sha256(), 0, 0
             end = self.size() if size is None else size
             while offset < end and (piece := file.readline(min(end - offset, limits.MAX_AUDIT_LINE_BYTES))):
                 number += 1
-                start, before, entry = offset, span.hexdigest(), decode(piece)
+                start, entry, due = offset, decode(piece), ""
                 if entry is not None:
-                    span = sha256()
-                span.update(piece)
+                    due = hash_of(piece, digest)
+                    digest = sha256()
+                digest.update(piece)
                 offset += len(piece)
                 while not piece.endswith(b"\n"):
                     piece = file.readline(min(end - offset, limits.MAX_AUDIT_LINE_BYTES))
                     if not piece:  # the last line, without its end
-                        yield Line(number, start, None, True, before)
+                        yield Line(number, start, None, True)
                         return
-                    span.update(piece)
+                    digest.update(piece)
                     offset += len(piece)
-                yield Line(number, start, entry, piece.endswith(CANCEL + b"\n"), before)
+                yield Line(number, start, entry, piece.endswith(CANCEL + b"\n"), due)
 
-    def _end(self) -> tuple[int, str, bytes]:
-        """The last entry's number (0: none), what an entry to be added has as `previous`, and what must be written
-        before it where a crash cut the last line short."""
+    def _end(self) -> tuple[int, Digest, bytes]:
+        """The last entry's number (0: none), the hash of all from its beginning on, and what must come first where a
+        crash cut the last line short."""
         file = ref_files.open_regular(self._root, NAME)
+        digest, last = sha256(), b"\n"
         if file is None:
-            return 0, sha256().hexdigest(), b""
+            return 0, digest, b""
         with file, _fs.storage_errors("read", self._root / NAME):
             number, offset = _last_entry(file) or self._searched()
-            span, last = sha256(), b"\n"
             file.seek(offset)
             while piece := file.read(limits.MIB):
-                span.update(piece)
+                digest.update(piece)
                 last = piece[-1:]
         repair = b"" if last == b"\n" else CANCEL + b"\n"
-        span.update(repair)
-        return number, span.hexdigest(), repair
+        digest.update(repair)
+        return number, digest, repair
 
     def _searched(self) -> tuple[int, int]:
         """The last entry's number and offset in a log that is empty, or damaged at its end; 0 and 0 for none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from castore.history.audit import AuditLog, Line
+from castore.history.audit import BEGIN, AuditLog, Line
 from castore.history.audit_line import AuditEntry
 
 
@@ -33,6 +33,7 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
     named: what comes after it proves nothing.
     """
     entries, head, broken, is_known = 0, "", "", False
+    notes: list[str] = []
     newest: dict[str, AuditEntry] = {}  # by ref
     for line in log.lines(size):
         broken = broken or _break(line, entries)
@@ -40,6 +41,8 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
             continue
         entries, head = entries + 1, line.entry.hash
         is_known = is_known or head == known_head
+        if line.entry.event.action == BEGIN:
+            notes.append(f"entry {line.entry.number} began the log when the store was there already")
         if line.entry.event.subject.startswith("refs/"):
             newest[line.entry.event.subject] = line.entry
     errors = [broken] if broken else []
@@ -47,7 +50,6 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
         errors.append("there is no audit log, or nothing in it; it begins with the next change")
     if known_head is not None and not is_known:
         errors.append(f"no entry has the hash {known_head}: the log was cut short, or written anew")
-    notes = []
     for ref in sorted(newest.keys() | refs.keys()) if entries else ():
         error, note = _against(ref, refs.get(ref), newest.get(ref))
         errors.extend(error)
@@ -61,9 +63,8 @@ def _break(line: Line, entries: int) -> str:
         return "" if line.torn else f"line {line.number} of the audit log is damaged: entry {entries + 1} is not there"
     if line.entry.number != entries + 1:
         return f"entry {entries + 1} is missing: line {line.number} has entry {line.entry.number}"
-    if line.entry.previous != line.span:
-        before = f"entry {entries}" if entries else "the beginning of the log"
-        return f"entry {line.entry.number} does not follow from {before}: one of the two was changed"
+    if line.entry.hash != line.hash:
+        return f"entry {line.entry.number} was changed, or what stands before it: its hash is wrong"
     return ""
 
 

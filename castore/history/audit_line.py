@@ -1,18 +1,21 @@
-"""One line of the audit log: who did what, when, and what stands before it. Pure: bytes in, bytes out."""
+"""One line of the audit log: who did what, when, and a hash that vouches for it. Pure: bytes in, bytes out."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from castore import limits
 from castore.history.line_text import TIME, escaped, format_time, parse_time, unescaped
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
+
 _MAX_WORD_BYTES = 1024  # of who, and of what it was done to
 _LINE = re.compile(
-    rf"(?P<number>[1-9][0-9]{{0,17}}) (?P<previous>[0-9a-f]{{64}}) {TIME}\t(?P<who>[^\t]*)\t(?P<action>[a-z-]{{1,40}})"
+    rf"(?P<number>[1-9][0-9]{{0,17}}) (?P<hash>[0-9a-f]{{64}}) {TIME}\t(?P<who>[^\t]*)\t(?P<action>[a-z-]{{1,40}})"
     r"\t(?P<subject>[^\t]*)\t(?P<old>-|[0-9a-f]{1,128})\t(?P<new>-|[0-9a-f]{1,128})\t(?P<detail>[^\t]*)"
 )
 
@@ -31,20 +34,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """An event as the log has it. number: from 1 on, without gaps. previous: the SHA-256 in hex of all that stands from
-    the beginning of the entry before to the beginning of this one. who: the user of the process, whoever the author is.
+    """An event as the log has it. number: from 1 on, without gaps. who: the user of the process, whoever the author is.
+
+    hash: SHA-256 in hex of what stands from the beginning of the entry before to the beginning of this one, and then of
+    this line without the hash. So it vouches for all entries up to this one.
     """
 
     number: int
-    previous: str
+    hash: str
     time: datetime
     who: str
     event: Event
-
-    @property
-    def hash(self) -> str:
-        """The SHA-256 of its line, in hex. It vouches for all entries up to this one."""
-        return sha256(encode(self)).hexdigest()
 
 
 def encode(entry: AuditEntry) -> bytes:
@@ -55,7 +55,7 @@ def encode(entry: AuditEntry) -> bytes:
     event = entry.event
     head = "\t".join(
         [
-            f"{entry.number} {entry.previous} {format_time(entry.time)}",
+            f"{entry.number} {entry.hash} {format_time(entry.time)}",
             escaped(entry.who, _MAX_WORD_BYTES),
             event.action,
             escaped(event.subject, _MAX_WORD_BYTES),
@@ -81,5 +81,13 @@ def decode(line: bytes) -> AuditEntry | None:
         return None
     old, new = (None if found[name] == "-" else found[name] for name in ("old", "new"))
     event = Event(found["action"], subject, old, new, detail)
-    entry = AuditEntry(int(found["number"]), found["previous"], time, who, event)
-    return entry if encode(entry) == line else None  # one way to write it: then a hash of the entry is one of the line
+    entry = AuditEntry(int(found["number"]), found["hash"], time, who, event)
+    return entry if encode(entry) == line else None  # there is one way to write an entry
+
+
+def hash_of(line: bytes, before: Digest) -> str:
+    """What the hash of a line must be. before: of what stands from the beginning of the entry before to the line's."""
+    number, _, rest = line.split(b" ", 2)
+    digest = before.copy()
+    digest.update(number + b" " + rest)
+    return digest.hexdigest()

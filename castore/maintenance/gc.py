@@ -175,9 +175,8 @@ def _sweep(
 
 
 def _audit(repo: Repository, report: GcReport, dead: Mapping[bytes, Place], expire_before: datetime) -> None:
-    told = (
-        f"{len(dead)} records removed, {report.freed_bytes} bytes freed, reflog entries before {expire_before} expired"
-    )
+    expired = f"reflog entries before {expire_before.isoformat(' ', 'seconds')} expired"
+    told = f"{len(dead)} records removed, {report.freed_bytes} bytes freed, {expired}"
     commits = sorted(one.hex() for one, place in dead.items() if place.kind == pack.COMMIT)
     repo.audit.append(Event("gc", detail=told), *(Event("remove", one) for one in commits))
 

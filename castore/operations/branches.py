@@ -108,8 +108,12 @@ def expire_reflog(repo: Repository, ref: str | None, before: datetime) -> int:
     """Drop old entries of one log, or of all."""
     with repo.lock.held():
         refs = repo.refs.reflog.refs() if ref is None else [_log_ref(ref)]
-        repo.audit.append(Event("expire", refs[0] if ref is not None else "", detail=f"reflog entries before {before}"))
+        repo.audit.append(Event("expire", refs[0] if ref is not None else "", detail=_before(before)))
         return sum(repo.refs.reflog.expire(one, before) for one in refs)
+
+
+def _before(time: datetime) -> str:
+    return f"reflog entries before {time.isoformat(' ', 'seconds')}"
 
 
 def _log_ref(ref: str) -> str:
