@@ -28,7 +28,7 @@ class Config:
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
     retention: the table `[retention]` likewise, for `castore.retention.rules`. audited: whether the audit log gets
-    an entry of each change.
+    an entry of each change. protect: the table `[protect]`, for `castore.history.protection`.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -43,6 +43,7 @@ class Config:
     policy: Mapping[str, Any] = field(default_factory=dict)
     retention: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
+    protect: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_uuid() -> str:
@@ -74,6 +75,7 @@ def write(config: Config, root: Path) -> None:
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
                 **({"policy": dict(config.policy)} if config.policy else {}),
                 **({"retention": dict(config.retention)} if config.retention else {}),
+                **({"protect": dict(config.protect)} if config.protect else {}),
                 **({} if config.audited else {"audit": {"enabled": False}}),
             }
         ).encode(),
@@ -147,6 +149,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
         policy=_setting(table, "policy", dict, path, {}),
         retention=_setting(table, "retention", dict, path, {}),
+        protect=_setting(table, "protect", dict, path, {}),
         audited=_setting(table.get("audit", {}), "enabled", bool, path, default.audited),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)

@@ -8,12 +8,13 @@ from castore import _fs, config, limits
 from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
-from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError, UsageError
 from castore.history.audit import INIT
 from castore.history.audit_line import Event
 from castore.history.drops import Drops
 from castore.history.nearest_kept import nearest_kept
 from castore.history.pins import Pins
+from castore.history.protection import Protection
 from castore.history.refs import Refs
 from castore.history.revision import resolve
 from castore.kernels import compiling
@@ -57,6 +58,13 @@ class Repository:
             with self.lock.held():
                 config.require(self.path, config.FEATURES.union(more))
             self.config = config.read(self.path)
+
+    def protection(self) -> Protection:
+        """Which branches and tags are protected. Raises UsageError that names castore.toml and what is wrong there."""
+        try:
+            return Protection.from_mapping(self.config.protect)
+        except UsageError as error:
+            raise UsageError(f"{self.path / config.NAME}: {error}") from None
 
     def commit(self, commit_id: str) -> Commit:
         """The commit of a full id in hex. Raises MissingError, CorruptError."""

@@ -160,7 +160,9 @@ def _sweep(
     dead = {record_id: place for found in packs.values() for record_id, place in found.dead.items()}
     report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
     _audit(repo, report, dead, expire_before)
-    expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in repo.refs.reflog.refs())
+    protection = repo.protection()
+    logs = (ref for ref in repo.refs.reflog.refs() if not protection.keeps_log(ref))
+    expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in logs)
     access.index.update(packs=new_packs, records=records, gone_packs=doomed, gone_records=list(dead), swept=True)
     access.after_update(access.index)
     for pack_id in doomed:

@@ -17,9 +17,14 @@ _BATCH = 4096
 
 
 def logged(repo: Repository, expire_before: datetime) -> set[str]:
-    """The commits that reflog entries name which have not expired."""
-    entries = (entry for ref in repo.refs.reflog.refs() for entry in repo.refs.reflog.read(ref))
-    recent = [(entry.old, entry.new) for entry in entries if entry.time >= expire_before]
+    """The commits that reflog entries name which have not expired. Those of protected branches never do."""
+    protection = repo.protection()
+    recent = [
+        (entry.old, entry.new)
+        for ref in repo.refs.reflog.refs()
+        for entry in repo.refs.reflog.read(ref)
+        if entry.time >= expire_before or protection.keeps_log(ref)
+    ]
     return {one for pair in recent for one in pair if one is not None}
 
 

@@ -32,6 +32,9 @@ def branch(repo: Repository, name: str, rev: str, force: bool, change: Change) -
             raise RefExistsError(
                 f"branch {name!r} exists already, at {present}; move it with force (-f), or choose another name"
             )
+        protection = repo.protection()
+        if present is not None and protection.has_branch(name) and not _lead_to(repo, [commit], present):
+            protection.allow_branch(name, "only goes forward")
         repo.refs.update_branch(name, commit, present, change)
     return commit
 
@@ -53,6 +56,7 @@ def delete_branch(repo: Repository, name: str, force: bool) -> str:
             raise _no("branch", name, repo.refs.branches())
         if repo.refs.head().branch == name:
             raise UsageError(f"HEAD follows branch {name!r}; `castore switch` to another one first")
+        repo.protection().allow_branch(name, "is not deleted")
         if not force and not _is_kept(repo, name, present):
             raise UsageError(
                 f"branch {name!r} has commits that no other branch or tag leads to; delete it with -D if you mean it"
@@ -64,6 +68,11 @@ def delete_branch(repo: Repository, name: str, force: bool) -> str:
 def _is_kept(repo: Repository, name: str, commit: str) -> bool:
     others = [tip for other, tip in repo.refs.branches().items() if other != name]
     tips = [*others, *repo.refs.tags().values()]
+    return _lead_to(repo, tips, commit)
+
+
+def _lead_to(repo: Repository, tips: list[str], commit: str) -> bool:
+    """Whether a commit is one of several others, or of those before them."""
     return any(found.id == commit for found in ancestors(tips, repo))
 
 
@@ -79,6 +88,7 @@ def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
                 f"tag {name!r} exists already, at {present}; move it with force (-f), or choose another name"
             )
         if present is not None:
+            repo.protection().allow_tag(name, "stays where it is")
             repo.refs.move_tag(name, commit, present)
         else:
             repo.refs.create_tag(name, commit)
@@ -92,6 +102,7 @@ def delete_tag(repo: Repository, name: str) -> str:
         present = repo.refs.tag(name)
         if present is None:
             raise _no("tag", name, repo.refs.tags())
+        repo.protection().allow_tag(name, "is not deleted")
         repo.refs.delete_tag(name, present)
     return present
 
@@ -105,9 +116,14 @@ def reflog(repo: Repository, ref: str) -> list[ReflogEntry]:
 
 
 def expire_reflog(repo: Repository, ref: str | None, before: datetime) -> int:
-    """Drop old entries of one log, or of all."""
+    """Drop old entries of one log, or of all but those of protected branches."""
+    protection = repo.protection()
     with repo.lock.held():
-        refs = repo.refs.reflog.refs() if ref is None else [_log_ref(ref)]
+        if ref is None:
+            refs = [one for one in repo.refs.reflog.refs() if not protection.keeps_log(one)]
+        else:
+            refs = [_log_ref(ref)]
+            protection.allow_branch(refs[0].removeprefix("refs/heads/"), "keeps its reflog")
         repo.audit.append(Event("expire", refs[0] if ref is not None else "", detail=_before(before)))
         return sum(repo.refs.reflog.expire(one, before) for one in refs)
 

@@ -66,7 +66,7 @@ def test_every_change_has_its_entry(store: Store, tmp_path: Path) -> None:
     assert (entries[2].event.old, entries[2].event.new) == (first.id, second.id)
     assert entries[2].event.detail == "step 2"
     assert "somebody" not in entries[2].who
-    assert entries[13].event.detail == "dropped by kept by none of --keep-last 1"
+    assert entries[13].event.detail == "dropped by --keep-last 1"
     report = store.check_audit()
     assert (report.ok, report.notes, report.entries) == (True, (), 16)
 
