@@ -13,12 +13,15 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from castore.errors import LockTimeoutError, StorageError
+
+_SHARED_DIR = stat.S_ISGID | stat.S_IRWXG
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and try again, what was committed before is unharmed",
@@ -42,6 +45,38 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: {why}") from error
 
 
+def is_shared(directory: Path) -> bool:
+    """Whether a directory belongs to a group, as `share` makes it: what is created in it then does too.
+
+    Else that is private to its owner. The modes are all that says so: a store that is shared is one to the file system.
+    """
+    return os.stat(directory).st_mode & _SHARED_DIR == _SHARED_DIR
+
+
+def file_mode(directory: Path) -> int:
+    """The mode of a file that is created in a directory."""
+    return 0o660 if is_shared(directory) else 0o600
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a file, and where that creates it give it its mode, whatever the umask."""
+    mode = file_mode(path.parent)
+    fd = os.open(path, flags | os.O_CLOEXEC, mode)
+    found = os.fstat(fd)
+    if mode != 0o600 and stat.S_IMODE(found.st_mode) != mode and found.st_uid == os.geteuid():
+        os.fchmod(fd, mode)
+    return fd
+
+
+def settle_mode(path: Path) -> None:
+    """Give a file that a library has made the mode that it would have from us."""
+    with storage_errors("share", path):
+        mode = file_mode(path.parent)
+        found = os.stat(path)
+        if stat.S_IMODE(found.st_mode) != mode and found.st_uid == os.geteuid():
+            os.chmod(path, mode)
+
+
 class File:
     """A file being written. Positional writes may come from several threads at once."""
 
@@ -51,10 +86,9 @@ class File:
 
     @classmethod
     def create(cls, path: Path) -> File:
-        """Create `path`, which must not exist, readable by its owner only."""
+        """Create `path`, which must not exist, for those who its directory is for: see `is_shared`."""
         with storage_errors("create", path):
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            return cls(path, os.open(path, flags, 0o600))
+            return cls(path, _open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
 
     def fileno(self) -> int:
         return self._fd
@@ -104,27 +138,38 @@ def sync_dir(path: Path) -> None:
             os.close(fd)
 
 
-def make_dir(path: Path) -> None:
-    """Create a directory, private to its owner, and make its entry durable. It may be there already."""
+def make_dir(path: Path, private: bool = False) -> None:
+    """Create a directory and make its entry durable: shared if its parent is and not `private`. It may be there."""
     try:
         with storage_errors("create", path):
-            os.mkdir(path, 0o700)
+            shared = not private and is_shared(path.parent)
+            os.mkdir(path, 0o770 if shared else 0o700)
     except FileExistsError:
         if not path.is_dir():
             raise StorageError(f"cannot create {path}: a file of that name is in the way") from None
         if any(path.iterdir()):
             return  # an empty one may be what a crash left between its creation and the sync of its entry
+    if shared and not is_shared(path):  # the umask took its part
+        with storage_errors("share", path):
+            os.chmod(path, _SHARED_DIR | 0o700)
     sync_dir(path.parent)
 
 
-def make_dirs(path: Path, top: Path) -> None:
-    """Create every missing directory from below `top` (which exists) down to `path`."""
+def share(directory: Path, group: int) -> None:
+    """Let a directory belong to a group, and with it all that is created in it from then on."""
+    with storage_errors("share", directory):
+        os.chown(directory, -1, group)
+        os.chmod(directory, _SHARED_DIR | 0o700)
+
+
+def make_dirs(path: Path, top: Path, private: bool = False) -> None:
+    """Create every missing directory from below `top` (which exists) down to `path`, as `make_dir` does."""
     missing = []
     while path != top and not (path.is_dir() and any(path.iterdir())):
         missing.append(path)
         path = path.parent
     for directory in reversed(missing):
-        make_dir(directory)
+        make_dir(directory, private)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -182,7 +227,7 @@ def append(path: Path, line: bytes) -> None:
     """Append to a log in one write and make it durable; the file is created when it is missing."""
     fresh = not path.exists()
     with storage_errors("append to", path):
-        fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = _open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(fd, line) != len(line):
                 raise OSError(errno.EIO, "the disk accepted only a part of the line")
@@ -232,7 +277,7 @@ class Lock:
             yield
             return
         with storage_errors("lock", self.path):
-            fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fd = _open(self.path, os.O_CREAT | os.O_RDWR)
         try:
             self._acquire(fd)
             self._thread.holds = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from castore import _fs, config, limits
@@ -122,14 +123,20 @@ def _called(commit: Commit) -> str:
     return commit.id[:12] + ("" if commit.step is None else f" (step {commit.step})")
 
 
-def create(path: Path, hash_name: str = "xxh3-128") -> None:
-    """Make an empty store at `path`, private to its owner. Raises StoreExistsError, StorageError."""
+def create(path: Path, hash_name: str = "xxh3-128", shared: str | None = None) -> None:
+    """Make an empty store at `path`, private to its owner or `shared` with a group.
+
+    Raises StoreExistsError, StorageError, UsageError for a group that is none, or not one of ours.
+    """
     hash_ = hashing.by_name(hash_name)
+    group = None if shared is None else _group(shared)
     kind = _fs.network_file_system(path.parent)
     if kind is not None:
         raise UnsupportedStoreError(f"{path} would lie on a network file system ({kind}); choose a local disk")
-    _make_parents(path.parent)
-    _fs.make_dir(path)
+    _make_parents(path.parent, group)
+    _fs.make_dir(path, private=True)
+    if group is not None and not (path / config.NAME).exists():
+        _fs.share(path, group)
     lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
     with lock.held():  # the processes of a distributed job all begin at once
         if (path / config.NAME).exists():
@@ -143,11 +150,29 @@ def create(path: Path, hash_name: str = "xxh3-128") -> None:
         config.write(settings, path)  # last: with it the store is one
 
 
-def _make_parents(path: Path) -> None:
+def _make_parents(path: Path, group: int | None) -> None:
+    made = []
     existing = path
     while not existing.exists():
+        made.append(existing)
         existing = existing.parent
-    _fs.make_dirs(path, existing)
+    _fs.make_dirs(path, existing, private=True)
+    if group is not None:
+        for directory in made:
+            _fs.share(directory, group)  # else the group would not get to the store in it
+
+
+def _group(name: str) -> int:
+    """The number of a group, by its name or that number."""
+    import grp
+
+    try:
+        number = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise UsageError(f"there is no group {name!r} on this machine; `getent group` lists them") from None
+    if os.geteuid() != 0 and number not in {os.getegid(), *os.getgroups()}:
+        raise UsageError(f"you are not in the group {name!r}, so the store can't be shared with it; `id` lists yours")
+    return number
 
 
 def locate(path: Path) -> Path:

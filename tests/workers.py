@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
@@ -173,3 +174,30 @@ def fork_with_open_store(path: Path, history: dict[str, int], acknowledged: Path
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert equal_states(store.load(f"child{seed}"), state(seed))
     store.close()
+
+
+def work_as_another_user(path: Path, scratch: Path, user: int, group: int, seed: int) -> None:
+    """Do all that changes a store, as a user who has nothing in common with its owner but the group.
+
+    scratch: of another store, in which all that is imported on the way is loaded: the user may not read it.
+    """
+    _change_everything(scratch, seed)
+    os.setgroups([group])
+    os.setgid(user)
+    os.setuid(user)
+    os.umask(0o077)
+    _change_everything(path, seed)
+
+
+def _change_everything(path: Path, seed: int) -> None:
+    with castore.open(path, create=True) as store:
+        store.commit(state(seed))
+        store.commit(state(seed + 1), branch=f"side{seed}")
+        store.tag(f"v{seed}")
+        store.pin("main")
+        store.delete_branch(f"side{seed}", force=True)
+        store.expire_reflog(None, datetime.now(timezone.utc))
+        store.prune({"keep_last": 1})
+        store.gc()
+        assert store.fsck(read_data=True, repair=True).ok
+        assert store.check_audit().ok

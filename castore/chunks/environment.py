@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lmdb
 
-from castore import limits
+from castore import _fs, limits
 from castore.errors import CastoreError, StorageError
 
 _MAGIC = b"\xde\xc0\xef\xbe"
@@ -48,8 +48,11 @@ class Environment:
             metasync=False,
             readonly=read_only,
             lock=not read_only,
-            mode=0o600,
+            mode=_fs.file_mode(directory),
         )
+        if not read_only:
+            for made in (data, directory / "lock.mdb"):
+                _fs.settle_mode(made)
         self.inode = data.stat().st_ino
         create = not read_only
         self.records = self.env.open_db(b"records", create=create)

@@ -32,14 +32,15 @@ def open(path: str | Path, create: bool = False, progress: Progress | None = Non
     return Store(repositories.locate(path), progress)
 
 
-def init(path: str | Path, hash: str = "xxh3-128") -> Store:
+def init(path: str | Path, hash: str = "xxh3-128", shared: str | None = None) -> Store:
     """Make a new store: `path` itself if it is named `.castore`, else `path/.castore`. `hash`: "xxh3-128" or "blake3".
 
-    Raises StoreExistsError, UnsupportedStoreError, StorageError.
+    shared: the group, by name or number, whose members may read and write it; default: its owner alone.
+    Raises StoreExistsError, UnsupportedStoreError, StorageError, UsageError.
     """
     path = Path(path)
     target = path if path.name == repositories.NAME else path / repositories.NAME
-    repositories.create(target, hash)
+    repositories.create(target, hash, shared)
     return Store(target)
 
 
