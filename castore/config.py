@@ -28,7 +28,8 @@ class Config:
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
     retention: the table `[retention]` likewise, for `castore.retention.rules`. audited: whether the audit log gets
-    an entry of each change. protect: the table `[protect]`, for `castore.history.protection`.
+    an entry of each change. protect, signing: the tables `[protect]` and `[signing]`,
+    for `castore.history.protection` and `castore.operations.signatures`. owner: of commits that name none.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -44,6 +45,8 @@ class Config:
     retention: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
     protect: Mapping[str, Any] = field(default_factory=dict)
+    signing: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
 
 
 def new_uuid() -> str:
@@ -76,6 +79,8 @@ def write(config: Config, root: Path) -> None:
                 **({"policy": dict(config.policy)} if config.policy else {}),
                 **({"retention": dict(config.retention)} if config.retention else {}),
                 **({"protect": dict(config.protect)} if config.protect else {}),
+                **({"signing": dict(config.signing)} if config.signing else {}),
+                **({"commit": {"owner": config.owner}} if config.owner else {}),
                 **({} if config.audited else {"audit": {"enabled": False}}),
             }
         ).encode(),
@@ -150,6 +155,8 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         policy=_setting(table, "policy", dict, path, {}),
         retention=_setting(table, "retention", dict, path, {}),
         protect=_setting(table, "protect", dict, path, {}),
+        signing=_setting(table, "signing", dict, path, {}),
+        owner=_setting(table.get("commit", {}), "owner", str, path, default.owner),
         audited=_setting(table.get("audit", {}), "enabled", bool, path, default.audited),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)

@@ -17,7 +17,8 @@ CastoreError                          1   anything castore refuses or finds
 |-- TargetExistsError                10   checkout would overwrite a file
 |-- UnsafePathError                  10   checkout would write outside its target
 |-- StorageError                     11   the disk refused: full, read-only, failing
-`-- LockTimeoutError                 12   another process held the store's lock for too long
+|-- LockTimeoutError                 12   another process held the store's lock for too long
+`-- SignatureError                 13   a signature that could not be made, or that is not a good one
 """
 
 from __future__ import annotations
@@ -97,3 +98,7 @@ class StorageError(CastoreError):
 
 class LockTimeoutError(CastoreError):
     exit_code = 12
+
+
+class SignatureError(CastoreError):
+    exit_code = 13

@@ -34,6 +34,7 @@ MAX_PARENTS = 64
 # Refs and reflogs
 MAX_REF_NAME_BYTES = 255
 MAX_REFLOG_LINE_BYTES = 16 * 1024
+MAX_SIGNATURES_BYTES = 64 * 1024  # of one commit or tag: some 200 of Ed25519 keys
 MAX_AUDIT_LINE_BYTES = 16 * 1024
 MAX_MARK_LINE_BYTES = 16 * 1024  # of `dropped` and `pins`
 MAX_MARKS_BYTES = 256 * MIB  # over a million commits

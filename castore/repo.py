@@ -18,6 +18,7 @@ from castore.history.pins import Pins
 from castore.history.protection import Protection
 from castore.history.refs import Refs
 from castore.history.revision import resolve
+from castore.history.signatures import Signatures
 from castore.kernels import compiling
 from castore.objects import codec, nodes
 from castore.objects.commit import Commit
@@ -48,6 +49,7 @@ class Repository:
         self.audit = self.refs.audit
         self.drops = Drops(path, 2 * self.hash.size)
         self.pins = Pins(path, 2 * self.hash.size)
+        self.signatures = Signatures(path, 2 * self.hash.size)
         deltas = DeltaLimits(
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )

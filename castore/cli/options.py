@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _AGE = re.compile(r"(\d+)\.?(second|minute|hour|day|week)s?(\.ago)?")
+
+
+def key_option(command: Command) -> Command:
+    """The key of every command that signs."""
+    return click.option(
+        "--key",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="CASTORE_SIGNING_KEY",
+        help="The SSH key to sign with: a private one, or a public one whose other half ssh-agent has.  "
+        "[default: $CASTORE_SIGNING_KEY, else key in [signing] of castore.toml]",
+    )(command)
 
 
 def text_pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:

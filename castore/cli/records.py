@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from castore.history.drops import DROPPED, PARTIAL, PRESENT
-from castore.objects.commit import Commit, CommitStats, ComponentStats
+from castore.objects.commit import OWNER, Commit, CommitStats, ComponentStats
 
 if TYPE_CHECKING:
     from castore.history.audit_check import AuditReport
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
+    from castore.operations.signatures import Checked
     from castore.retention.decide import Verdict
 
 
@@ -33,6 +34,7 @@ def commit_record(commit: Commit, branch: str | None, refs: Sequence[str], drop:
         "metrics": dict(commit.metrics),
         "message": commit.message,
         "author": commit.author,
+        "owner": commit.meta.get(OWNER),
         "time": commit.time.isoformat(),
         "tier": commit.tier,
         "meta": dict(commit.meta),
@@ -169,6 +171,19 @@ def import_record(reports: Sequence[ImportedCheckpoint], dry_run: bool) -> dict[
             }
             for report in reports
         ],
+    }
+
+
+def signature_record(one: Checked) -> dict[str, Any]:
+    """One signature, or the want of any."""
+    return {
+        "kind": one.kind,
+        "name": one.name,
+        "commit": one.commit,
+        "status": one.status,
+        "signer": one.signer or None,
+        "key": one.key or None,
+        "detail": one.detail or None,
     }
 
 

@@ -28,6 +28,8 @@ COMMANDS = {
     "pin": "Pin a commit, so that its state is never dropped; list the pins.",
     "unpin": "Let go of a pinned commit.",
     "gc": "Remove what no ref or reflog leads to, and dropped states.",
+    "sign": "Sign a commit with an SSH key.",
+    "verify": "Verify the signatures of commits and tags.",
     "audit": "Show who changed the store, when and how; check that log.",
     "fsck": "Check checksums, links and bases; repair.",
 }

@@ -144,21 +144,24 @@ class Refs:
         ref_files.delete(self._root, f"{_BRANCHES}/{name}", keep=_BRANCHES)
         self.reflog.delete(f"{_BRANCHES}/{name}")
 
-    def create_tag(self, name: str, commit: str) -> None:
-        """Name a commit. Call with the store's lock held. Raises RefExistsError when the name is taken."""
+    def create_tag(self, name: str, commit: str, detail: str = "") -> None:
+        """Name a commit. Call with the store's lock held. Raises RefExistsError when the name is taken.
+
+        detail: what the audit log says beside that.
+        """
         self._check_id(commit)
         present = self.tag(name)
         if present is not None:
             raise RefExistsError(f"tag {name!r} exists already, at {present}; delete it first, or choose another name")
         check_unique(name, self.tag_names())
-        self.audit.append(Event("tag", f"{_TAGS}/{name}", None, commit))
+        self.audit.append(Event("tag", f"{_TAGS}/{name}", None, commit, detail))
         self._write(f"{_TAGS}/{name}", commit)
 
-    def move_tag(self, name: str, commit: str, expected: str) -> None:
+    def move_tag(self, name: str, commit: str, expected: str, detail: str = "") -> None:
         """Let a tag that names `expected` name another commit. Call with the lock held. Raises RefConflictError."""
         self._check_id(commit)
         self._check_tag(name, expected)
-        self.audit.append(Event("tag", f"{_TAGS}/{name}", expected, commit))
+        self.audit.append(Event("tag", f"{_TAGS}/{name}", expected, commit, detail))
         self._write(f"{_TAGS}/{name}", commit)
 
     def delete_tag(self, name: str, expected: str) -> None:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 RESUMED_FROM = "resumed-from"  # a note (`Commit.meta`): the id of the commit that a run went on from
 
+OWNER = "owner"  # a note: the person or team that answers for the commit, whoever made it
+
 
 @dataclass(frozen=True, slots=True)
 class ComponentStats:

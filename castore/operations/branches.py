@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from castore.errors import RefExistsError, RevisionError, UsageError
 from castore.history.audit_line import Event
 from castore.history.drops import DROPPED
-from castore.history.names import check_name
+from castore.history.names import check_name, check_unique
 from castore.history.reflog import Change, ReflogEntry
 from castore.history.walk import ancestors
 from castore.repo import Repository
+
+Signature = tuple[bytes, str]  # with the key that it was made with, for people
 
 
 def switch(repo: Repository, branch: str, change: Change) -> None:
@@ -76,10 +79,12 @@ def _lead_to(repo: Repository, tips: list[str], commit: str) -> bool:
     return any(found.id == commit for found in ancestors(tips, repo))
 
 
-def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
-    """Tag a commit, or move the tag with `force`."""
+def tag(repo: Repository, name: str, rev: str, force: bool, signed: Callable[[str], Signature] | None = None) -> str:
+    """Tag a commit, or move the tag with `force`. signed: makes the tag's signature, given the commit."""
     check_name(name)
     commit = repo.resolve(rev)
+    signature, made_with = signed(commit) if signed is not None else (None, "")
+    detail = f"signed with {made_with}" if made_with else ""
     with repo.lock.held():
         check_present(repo, commit)
         present = repo.refs.tag(name)
@@ -89,9 +94,12 @@ def tag(repo: Repository, name: str, rev: str, force: bool) -> str:
             )
         if present is not None:
             repo.protection().allow_tag(name, "stays where it is")
-            repo.refs.move_tag(name, commit, present)
+            repo.signatures.set_tag(name, signature)  # first: a crash may leave a tag unsigned, or a signature unused
+            repo.refs.move_tag(name, commit, present, detail)
         else:
-            repo.refs.create_tag(name, commit)
+            check_unique(name, repo.refs.tag_names())
+            repo.signatures.set_tag(name, signature)
+            repo.refs.create_tag(name, commit, detail)
     return commit
 
 
@@ -103,6 +111,7 @@ def delete_tag(repo: Repository, name: str) -> str:
         if present is None:
             raise _no("tag", name, repo.refs.tags())
         repo.protection().allow_tag(name, "is not deleted")
+        repo.signatures.set_tag(name, None)
         repo.refs.delete_tag(name, present)
     return present
 

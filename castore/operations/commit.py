@@ -90,6 +90,7 @@ def commit_tree(
     then as it was.
     """
     check_name(branch)
+    details = details.owned_by(repo.config.owner)
     repo.require_features()
     parent = repo.refs.branch(branch)
     with no_collection():

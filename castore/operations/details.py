@@ -9,6 +9,7 @@ from datetime import datetime
 from castore import limits
 from castore.errors import UsageError
 from castore.history.actor import now, whoami
+from castore.objects.commit import OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class Details:
     author: str
     time: datetime
     environment: Mapping[str, str]
+
+    def owned_by(self, owner: str) -> Details:
+        """Itself, with an owner where it names none and there is one."""
+        return self if OWNER in self.meta or not owner else replace(self, meta={**self.meta, OWNER: owner})
 
     def checked(self) -> Details:
         """Itself, with metrics as floats. Raises UsageError that names what is of the wrong type."""
@@ -55,10 +60,12 @@ def details(
     tier: str | None = None,
     author: str | None = None,
     time: datetime | None = None,
+    owner: str | None = None,
 ) -> Details:
     """Details, with what the caller left out: who commits, the time, and the environment of this process."""
     from castore.state.environment import environment
 
+    notes = {**(meta or {}), **({OWNER: owner} if owner else {})}
     return Details(
-        message, step, metrics or {}, meta or {}, tier, author or whoami(), time or now(), environment()
+        message, step, metrics or {}, notes, tier, author or whoami(), time or now(), environment()
     ).checked()

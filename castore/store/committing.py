@@ -13,6 +13,7 @@ from castore.store.door import Door
 
 if TYPE_CHECKING:
     from castore.objects.commit import Commit
+    from castore.operations.commit import Committed
     from castore.operations.import_checkpoints import ImportedCheckpoint
 
 
@@ -33,20 +34,25 @@ class Committing(Door):
         *,
         author: str | None = None,
         time: datetime | None = None,
+        owner: str | None = None,
+        sign: bool | str | Path = False,
     ) -> Commit:
         """Commit a state: any nesting of dicts, lists and tuples with tensors, arrays and plain values as leaves.
 
         The state is read while this runs (nothing may change it), and is durable when it returns. A branch that does
         not exist begins a new history; `store.branch(name, rev)` first continues from `rev`. step: from 0 on.
+        author: who made it, by default this user. owner: who answers for it, by default whom castore.toml names.
+        sign: with the SSH key of castore.toml (True) or this one.
+
         Raises StateError (nothing was written), RefConflictError (another process committed first), RefNameError,
-        StorageError (the disk refused; the history is as it was).
+        StorageError (the disk refused; the history is as it was), UsageError, SignatureError (it is made, but
+        not signed).
         """
         from castore.operations.commit import commit_state
 
-        told = details(message, step, metrics, meta, tier, author, time)
-        done = commit_state(self._repo, state, branch, told)
-        self.last_new_bytes = done.new_bytes
-        return done.commit
+        told = details(message, step, metrics, meta, tier, author, time, owner)
+        self._check_key(sign)
+        return self._finished(commit_state(self._repo, state, branch, told), sign)
 
     def commit_files(
         self,
@@ -60,6 +66,8 @@ class Committing(Door):
         *,
         author: str | None = None,
         time: datetime | None = None,
+        owner: str | None = None,
+        sign: bool | str | Path = False,
     ) -> Commit:
         """Commit files and directories, byte for byte; tensors inside .pt and .safetensors are stored as tensors.
 
@@ -67,10 +75,10 @@ class Committing(Door):
         """
         from castore.operations.commit_files import commit_files
 
-        told = details(message, step, metrics, meta, tier, author, time)
-        done = commit_files(self._repo, [Path(path) for path in paths], branch or self._head_branch(), told)
-        self.last_new_bytes = done.new_bytes
-        return done.commit
+        told = details(message, step, metrics, meta, tier, author, time, owner)
+        self._check_key(sign)
+        found = [Path(path) for path in paths]
+        return self._finished(commit_files(self._repo, found, branch or self._head_branch(), told), sign)
 
     def import_checkpoints(
         self,
@@ -98,6 +106,21 @@ class Committing(Door):
         reports = import_checkpoints(self._repo, Path(directory), target, pattern, dry_run, told, tell)
         self.last_new_bytes = sum(report.new_bytes for report in reports)
         return reports
+
+    def _check_key(self, sign: bool | str | Path) -> None:
+        """Before anything is committed that could not be signed then."""
+        if sign is not False:
+            from castore.operations.signatures import signing_key
+
+            signing_key(self._repo, sign)
+
+    def _finished(self, done: Committed, sign: bool | str | Path) -> Commit:
+        self.last_new_bytes = done.new_bytes
+        if sign is not False:
+            from castore.operations.signatures import sign_made
+
+            sign_made(self._repo, done.commit.id, sign)
+        return done.commit
 
     def _head_branch(self) -> str:
         branch = self._repo.refs.head().branch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from castore.operations import branches
@@ -31,14 +32,15 @@ class RefNames(Door):
     def branch(self, name: str, rev: str = "HEAD", force: bool = False) -> str:
         """Make a branch at a revision, or move it there with `force`; returns the commit's id.
 
-        Raises RefNameError, RefExistsError, RevisionError.
+        Raises RefNameError, RefExistsError, RevisionError, UsageError where that would move a protected branch back.
         """
         return branches.branch(self._repo, name, rev, force, self._change(f"branch: created from {rev}"))
 
     def delete_branch(self, name: str, force: bool = False) -> str:
         """Delete a branch and its reflog; returns the id that it was at. Raises RevisionError when there is none.
 
-        Raises UsageError when HEAD follows it, or when it has commits that no other ref leads to and not `force`.
+        Raises UsageError when HEAD follows it, when it is protected, or when it has commits that no other ref leads to
+        and not `force`.
         """
         return branches.delete_branch(self._repo, name, force)
 
@@ -46,15 +48,23 @@ class RefNames(Door):
         """Every tag and the id of its commit."""
         return self._repo.refs.tags()
 
-    def tag(self, name: str, rev: str = "HEAD", force: bool = False) -> str:
+    def tag(self, name: str, rev: str = "HEAD", force: bool = False, sign: bool | str | Path = False) -> str:
         """Tag a commit, or move a tag with `force`; returns its id.
 
-        Raises RefNameError, RefExistsError, RevisionError.
+        sign: with the SSH key of castore.toml (True) or this one. Raises RefNameError, RefExistsError, RevisionError,
+        UsageError (protected; no key; a store whose hash does not withstand forgery), SignatureError.
         """
-        return branches.tag(self._repo, name, rev, force)
+        if sign is False:
+            return branches.tag(self._repo, name, rev, force)
+        from castore.operations.signatures import tag_signature
+
+        def signed(commit_id: str) -> tuple[bytes, str]:
+            return tag_signature(self._repo, name, commit_id, sign)
+
+        return branches.tag(self._repo, name, rev, force, signed)
 
     def delete_tag(self, name: str) -> str:
-        """Delete a tag; returns the id that it named. Raises RevisionError when there is none."""
+        """Delete a tag; returns the id that it named. Raises RevisionError when there is none, UsageError."""
         return branches.delete_tag(self._repo, name)
 
     def reflog(self, ref: str = "HEAD") -> list[ReflogEntry]:

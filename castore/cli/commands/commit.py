@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from castore.cli.options import number_pairs, text_pairs
+from castore.cli.options import key_option, number_pairs, text_pairs
 from castore.cli.output import first_line, json_option, print_json, short, yellow
 from castore.cli.session import Session, pass_session
 from castore.quantities import size
@@ -42,6 +42,9 @@ Examples:
 )
 @click.option("--tier", metavar="T", help="A name by which retention rules can choose this commit.")
 @click.option("--author", help="Who made it.  [default: you, on this machine]")
+@click.option("--owner", help="Who answers for it.  [default: owner in [commit] of castore.toml, if it names one]")
+@click.option("-S", "--sign", is_flag=True, help="Sign the commit with an SSH key; see docs/accountability.md.")
+@key_option
 @json_option
 @pass_session
 def command(
@@ -54,6 +57,9 @@ def command(
     meta: dict[str, str],
     tier: str | None,
     author: str | None,
+    owner: str | None,
+    sign: bool,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Commit files or directories, so that checkout gives them back byte for byte.
@@ -73,6 +79,8 @@ def command(
             meta=meta,
             tier=tier,
             author=author,
+            owner=owner,
+            sign=sign and (key or True),
         )
         new_bytes = store.last_new_bytes
     seconds = time.perf_counter() - begin

@@ -52,6 +52,7 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
     with session.store() as store:
         commit = store.show(rev)
         names = RefNames(store)
+        signed = commit.id in store.signed()[0]
         drop, pin = store.drops().get(commit.id), store.pins().get(commit.id)
         entries = list(store.entries(commit.id, only or None)) if tensors or only else None
     if as_json:
@@ -59,13 +60,14 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
         del record["branch"]
         record["dropped"] = drop_record(drop)
         record["pinned"] = None if pin is None else pin_record(pin)
+        record["signed"] = signed
         record["environment"] = dict(commit.environment)
         record["stats"] = commit_stats_record(commit.stats)
         if entries is not None:
             record["entries"] = [entry_record(entry) for entry in entries]
         print_json(record)
         return
-    print_header(commit, names.decoration(commit.id), drop, pin)
+    print_header(commit, names.decoration(commit.id), drop, pin, signed)
     print_sizes(commit.stats.components, commit.stats.total)
     if commit.environment:
         click.echo()
@@ -78,11 +80,13 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
         print_table(("path", "what", "raw", "value"), rows, numeric=(2,))
 
 
-def print_header(commit: Commit, decoration: str, drop: Drop | None, pin: Pin | None) -> None:
+def print_header(commit: Commit, decoration: str, drop: Drop | None, pin: Pin | None, signed: bool) -> None:
     """The id, the facts, what became of the state, the message and the metrics."""
     click.echo(f"{bold('commit')} {yellow(commit.id)} {decoration}".rstrip())
     fields = [("parent", parent) for parent in commit.parents]
     fields += [("tree", commit.tree), ("author", printable(commit.author)), ("time", timestamp(commit.time))]
+    if signed:
+        fields.append(("signed", "yes; `castore verify --signatures` says by whom"))
     if commit.step is not None:
         fields.append(("step", str(commit.step)))
     if commit.tier is not None:
