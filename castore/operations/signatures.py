@@ -37,8 +37,8 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class SignatureReport:
-    """What was looked at. ok: nothing is bad; and what was asked for by name has a good signature, or of a whole store
-    everything that is signed has one."""
+    """What was looked at, what was asked for first. ok: nothing is bad; and what was asked for (the tag itself, where it
+    was one) has a good signature, or of a whole store everything that is signed."""
 
     ok: bool
     checked: tuple[Checked, ...]
@@ -98,9 +98,9 @@ def verify(repo: Repository, rev: str | None, allowed: str | Path | None) -> Sig
     """
     signers = _file(repo, "allowed_signers", allowed, "--allowed-signers or $CASTORE_ALLOWED_SIGNERS")
     if rev is not None:
-        named = list(_checked_by_name(repo, rev, signers))
-        statuses = [one.status for one in named]
-        return SignatureReport(ssh.GOOD in statuses and ssh.BAD not in statuses, tuple(named))
+        named = tuple(_checked_by_name(repo, rev, signers))
+        is_good = any(one.status == ssh.GOOD and one.kind == named[0].kind for one in named)
+        return SignatureReport(is_good and all(one.status != ssh.BAD for one in named), named)
     checked = [
         one for tag, commit_id in sorted(repo.refs.tags().items()) for one in _tag(repo, tag, commit_id, signers)
     ]

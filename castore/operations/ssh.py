@@ -12,6 +12,7 @@ from castore.errors import SignatureError
 
 _NAMESPACE = "castore"  # a signature made for Git, or for mail, is none here
 _KEY = re.compile(r"with (\S+ key \S+)")
+_NOBODY = "No principal matched."
 GOOD, UNKNOWN, BAD = "good", "unknown key", "bad"
 
 
@@ -49,7 +50,7 @@ def verify(payload: bytes, signature: bytes, allowed: Path) -> Verdict:
         if right.returncode != 0 or key is None:
             return Verdict(BAD, detail=_last_line(right))
         found = _ssh_keygen("find-principals", "-f", str(allowed), "-s", file.name)
-        refusal = _first_line(found) if found.stderr else ""
+        refusal = "" if _lines(found) == [_NOBODY] else _first_line(found)
         for signer in found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else ():
             done = _ssh_keygen("verify", "-f", str(allowed), "-I", signer, "-s", file.name, input_=payload)
             if done.returncode == 0:

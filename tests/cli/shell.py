@@ -17,7 +17,7 @@ import pytest
 
 from castore.cli.main import main
 
-SETTINGS = ("CASTORE_STORE", "CASTORE_DEBUG", "NO_COLOR", "COLUMNS")
+SETTINGS = ("CASTORE_STORE", "CASTORE_DEBUG", "CASTORE_SIGNING_KEY", "CASTORE_ALLOWED_SIGNERS", "NO_COLOR", "COLUMNS")
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def command(
 ) -> None:
     """Verify the signatures of the commit REV (HEAD unless you name another), and of the tag if REV is one.
 
-    Exits with 13 unless REV has a good signature and no bad one; with --all, if a signature is bad, or what is signed
-    is signed by unknown keys alone.
+    Exits with 13 unless REV has a good signature (a tag one of its own) and none is bad; with --all, if a signature is
+    bad, or what is signed is signed by unknown keys alone.
     """
     if not signatures:
         raise click.UsageError("say what to verify: --signatures")
