@@ -62,7 +62,7 @@ def _audit(repo: Repository, commit_id: str, out: Path) -> None:
         return
     try:
         with repo.lock.held():
-            repo.audit.append(Event("checkout", commit_id, detail=f"to {out.absolute()}"))
+            repo.audit.append(Event("checkout", commit_id, detail=f"to {out.resolve()}"))
     except (StorageError, LockTimeoutError) as error:
         repo.progress.note(f"the audit log does not have this checkout: {error}")
 

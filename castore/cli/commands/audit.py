@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from castore.cli.output import green, json_option, print_json, printable, red, short, timestamp, yellow
@@ -9,6 +11,8 @@ from castore.cli.records import audit_record, audit_report_record
 from castore.cli.session import Session, pass_session
 from castore.errors import CorruptError
 from castore.history.audit_line import AuditEntry
+
+_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
 
 EPILOG = """\b
 Examples:
@@ -68,7 +72,7 @@ def print_entries(entries: list[AuditEntry]) -> None:
             timestamp(entry.time),
             printable(entry.who),
             event.action,
-            printable(event.subject),
+            short(event.subject) if _ID.fullmatch(event.subject) else printable(event.subject),
             f"{moved[0]}..{yellow(moved[1])}" if event.old is not None or event.new is not None else "",
             printable(event.detail),
         ]
