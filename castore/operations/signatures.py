@@ -37,8 +37,8 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class SignatureReport:
-    """What was looked at. ok: nothing is bad; and what was asked for, a commit or a tag, has a good signature of its own,
-    or of a whole store everything that is signed has one."""
+    """What was looked at. ok: nothing is bad; and what was asked for, a commit or a tag, has a good signature of its
+    own, or of a whole store everything that is signed has one."""
 
     ok: bool
     checked: tuple[Checked, ...]
