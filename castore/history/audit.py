@@ -11,14 +11,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from castore import _fs, limits
 from castore.history import ref_files
 from castore.history.actor import now, whoami
-from castore.history.audit_line import AuditEntry, Event, decode, encode, hash_of
+from castore.history.audit_line import AuditEntry, Event, decode, digest, encode, hash_of
 from castore.history.reflog_line import CANCEL
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class AuditLog:
         """Add entries, durably and all at once, before what they tell of is done. Call with the store's lock held."""
         if not self.enabled or not events:
             return
-        last, digest, repair = self._end()
+        last, span, repair = self._end()
         if last == 0 and events[0].action != INIT:
             found = [Event("found", ref, None, commit) for ref, commit in sorted(self._refs().items())]
             events = (Event(BEGIN), *found, *events)
@@ -63,8 +62,8 @@ class AuditLog:
         lines = [repair]
         for number, event in enumerate(events, last + 1):
             entry = AuditEntry(number, "0" * 64, time, who, event)
-            line = encode(replace(entry, hash=hash_of(encode(entry), digest)))
-            digest = sha256(line)
+            line = encode(replace(entry, hash=hash_of(encode(entry), span)))
+            span = digest(line)
             lines.append(line)
         _fs.append(self._root / NAME, b"".join(lines))
 
@@ -85,22 +84,22 @@ class AuditLog:
         if file is None:
             return
         with file, _fs.storage_errors("read", self._root / NAME):
-            digest, number, offset = sha256(), 0, 0
+            span, number, offset = digest(), 0, 0
             end = self.size() if size is None else size
             while offset < end and (piece := file.readline(min(end - offset, limits.MAX_AUDIT_LINE_BYTES))):
                 number += 1
                 start, entry, due = offset, decode(piece), ""
                 if entry is not None:
-                    due = hash_of(piece, digest)
-                    digest = sha256()
-                digest.update(piece)
+                    due = hash_of(piece, span)
+                    span = digest()
+                span.update(piece)
                 offset += len(piece)
                 while not piece.endswith(b"\n"):
                     piece = file.readline(min(end - offset, limits.MAX_AUDIT_LINE_BYTES))
                     if not piece:  # the last line, without its end
                         yield Line(number, start, None, True)
                         return
-                    digest.update(piece)
+                    span.update(piece)
                     offset += len(piece)
                 yield Line(number, start, entry, piece.endswith(CANCEL + b"\n"), due)
 
@@ -108,18 +107,18 @@ class AuditLog:
         """The last entry's number (0: none), the hash of all from its beginning on, and what must come first where a
         crash cut the last line short."""
         file = ref_files.open_regular(self._root, NAME)
-        digest, last = sha256(), b"\n"
+        span, last = digest(), b"\n"
         if file is None:
-            return 0, digest, b""
+            return 0, span, b""
         with file, _fs.storage_errors("read", self._root / NAME):
             number, offset = _last_entry(file) or self._searched()
             file.seek(offset)
             while piece := file.read(limits.MIB):
-                digest.update(piece)
+                span.update(piece)
                 last = piece[-1:]
         repair = b"" if last == b"\n" else CANCEL + b"\n"
-        digest.update(repair)
-        return number, digest, repair
+        span.update(repair)
+        return number, span, repair
 
     def _searched(self) -> tuple[int, int]:
         """The last entry's number and offset in a log that is empty, or damaged at its end; 0 and 0 for none."""

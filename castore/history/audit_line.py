@@ -85,9 +85,16 @@ def decode(line: bytes) -> AuditEntry | None:
     return entry if encode(entry) == line else None  # there is one way to write an entry
 
 
+def digest(data: bytes = b"") -> Digest:
+    """SHA-256, of `data` so far."""
+    from hashlib import sha256  # loads OpenSSL: commands that only read history have no use for it
+
+    return sha256(data)
+
+
 def hash_of(line: bytes, before: Digest) -> str:
     """What the hash of a line must be. before: of what stands from the beginning of the entry before to the line's."""
     number, _, rest = line.split(b" ", 2)
-    digest = before.copy()
-    digest.update(number + b" " + rest)
-    return digest.hexdigest()
+    whole = before.copy()
+    whole.update(number + b" " + rest)
+    return whole.hexdigest()
