@@ -10,14 +10,11 @@ from castore.history.drops import DROPPED, PARTIAL, PRESENT
 from castore.objects.commit import OWNER, Commit, CommitStats, ComponentStats
 
 if TYPE_CHECKING:
-    from castore.history.audit_check import AuditReport
-    from castore.history.audit_line import AuditEntry
     from castore.history.drops import Drop
     from castore.history.pins import Pin
     from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
-    from castore.operations.signatures import Checked
     from castore.retention.decide import Verdict
 
 
@@ -171,45 +168,6 @@ def import_record(reports: Sequence[ImportedCheckpoint], dry_run: bool) -> dict[
             }
             for report in reports
         ],
-    }
-
-
-def signature_record(one: Checked) -> dict[str, Any]:
-    """One signature, or the want of any."""
-    return {
-        "kind": one.kind,
-        "name": one.name,
-        "commit": one.commit,
-        "status": one.status,
-        "signer": one.signer or None,
-        "key": one.key or None,
-        "detail": one.detail or None,
-    }
-
-
-def audit_record(entry: AuditEntry) -> dict[str, Any]:
-    """One entry of the audit log."""
-    return {
-        "number": entry.number,
-        "time": entry.time.isoformat(),
-        "who": entry.who,
-        "action": entry.event.action,
-        "subject": entry.event.subject,
-        "old": entry.event.old,
-        "new": entry.event.new,
-        "detail": entry.event.detail,
-        "hash": entry.hash,
-    }
-
-
-def audit_report_record(report: AuditReport) -> dict[str, Any]:
-    """Whether the audit log is whole."""
-    return {
-        "ok": report.ok,
-        "entries": report.entries,
-        "head": report.head or None,
-        "errors": list(report.errors),
-        "notes": list(report.notes),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from castore import config
-from castore.errors import CorruptError, SignatureError, UsageError
+from castore.errors import CastoreError, CorruptError, UsageError
 from castore.history.audit_line import Event
 from castore.history.signatures import commit_payload, tag_payload
 from castore.history.walk import ancestors
@@ -24,7 +24,7 @@ Key = bool | str | Path  # True: the one that castore.toml names
 @dataclass(frozen=True, slots=True)
 class Checked:
     """One signature, or the want of any. kind: "commit" or "tag". name: of the tag, or the commit's id. status: "good",
-    "unknown key", "bad" or "unsigned". signer, key, detail: see `castore.operations.ssh.Verdict`."""
+    "unknown-key", "bad" or "unsigned". signer, key, detail: see `castore.operations.ssh.Verdict`."""
 
     kind: str
     name: str
@@ -52,12 +52,16 @@ class SignatureReport:
 
 def signing_key(repo: Repository, given: Key) -> Path:
     """The key to sign with. Raises UsageError where there is none, or where a signature would vouch for nothing."""
+    _check_hash(repo)
+    return _file(repo, "key", None if isinstance(given, bool) else given, "--key or $CASTORE_SIGNING_KEY")
+
+
+def _check_hash(repo: Repository) -> None:
     if repo.config.hash != "blake3":
         raise UsageError(
             f"{repo.path} names commits by {repo.config.hash}, which does not withstand forgery, so a signature would "
             "vouch for nothing; commit what is to be signed to a store made with `castore init --hash blake3`"
         )
-    return _file(repo, "key", None if isinstance(given, bool) else given, "--key or $CASTORE_SIGNING_KEY")
 
 
 def sign(repo: Repository, rev: str, given: Key) -> Checked:
@@ -75,11 +79,11 @@ def sign(repo: Repository, rev: str, given: Key) -> Checked:
 
 
 def sign_made(repo: Repository, commit_id: str, given: Key) -> None:
-    """Sign a commit that was just made. Raises SignatureError that says that it is there."""
+    """Sign a commit that was just made. Raises as `sign`, and says that the commit is there."""
     try:
         sign(repo, commit_id, given)
-    except SignatureError as error:
-        raise SignatureError(
+    except CastoreError as error:
+        raise type(error)(
             f"commit {commit_id} was made but not signed: {error}; `castore sign {commit_id[:12]}` signs it"
         ) from error
 
@@ -96,6 +100,7 @@ def verify(repo: Repository, rev: str | None, allowed: str | Path | None) -> Sig
 
     allowed: the file of allowed signers, else the one that castore.toml names. Raises UsageError, RevisionError.
     """
+    _check_hash(repo)
     signers = _file(repo, "allowed_signers", allowed, "--allowed-signers or $CASTORE_ALLOWED_SIGNERS")
     if rev is not None:
         named = tuple(_checked_by_name(repo, rev, signers))
@@ -157,7 +162,7 @@ def _file(repo: Repository, setting: str, given: str | Path | None, otherwise: s
         raise UsageError(
             f"there is no {setting.replace('_', ' ')} file: name one with {otherwise}, or in [signing] of {where}"
         )
-    path = Path(given) if given is not None else repo.path / Path(table[setting]).expanduser()
+    path = Path(given).expanduser() if given is not None else repo.path / Path(table[setting]).expanduser()
     if not path.is_file():
         raise UsageError(
             f"{path} is no file; name the {setting.replace('_', ' ')} file with {otherwise}, or in [signing]"

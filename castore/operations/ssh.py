@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,11 @@ from castore.errors import SignatureError
 _NAMESPACE = "castore"  # a signature made for Git, or for mail, is none here
 _KEY = re.compile(r"with (\S+ key \S+)")
 _NOBODY = "No principal matched."
-GOOD, UNKNOWN, BAD = "good", "unknown key", "bad"
+GOOD, UNKNOWN, BAD = "good", "unknown-key", "bad"
+
+
+class _BadSignatureError(SignatureError):
+    """A signature that is not right, as against none that could be verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +42,47 @@ def sign(payload: bytes, key: Path) -> bytes:
     """
     done = _ssh_keygen("sign", "-f", str(key), input_=payload)
     if done.returncode != 0:
-        raise SignatureError(f"ssh-keygen could not sign with {key}: {_last_line(done)}")
+        raise SignatureError(f"ssh-keygen could not sign with {key}: {_lines(done)[-1]}")
     return done.stdout
-
-
-def verify(payload: bytes, signature: bytes, allowed: Path) -> Verdict:
-    """What a signature is worth. allowed: a file of allowed signers, see ssh-keygen(1). Raises SignatureError."""
-    with tempfile.NamedTemporaryFile(prefix="castore-", suffix=".sig") as file:
-        file.write(signature)
-        file.flush()
-        right = _ssh_keygen("check-novalidate", "-s", file.name, input_=payload)
-        key = _KEY.search(right.stdout.decode("utf-8", "replace"))
-        if right.returncode != 0 or key is None:
-            return Verdict(BAD, detail=_last_line(right))
-        found = _ssh_keygen("find-principals", "-f", str(allowed), "-s", file.name)
-        refusal = "" if _lines(found) == [_NOBODY] else _first_line(found)
-        for signer in found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else ():
-            done = _ssh_keygen("verify", "-f", str(allowed), "-I", signer, "-s", file.name, input_=payload)
-            if done.returncode == 0:
-                return Verdict(GOOD, signer, key[1])
-            refusal = _first_line(done)
-    return Verdict(UNKNOWN, "", key[1], refusal)
 
 
 def key_of(payload: bytes, signature: bytes) -> str:
     """The kind and fingerprint of the key that a signature was made with. Raises SignatureError if it is not right."""
+    with _file(signature) as path:
+        return _key(payload, path)
+
+
+def verify(payload: bytes, signature: bytes, allowed: Path) -> Verdict:
+    """What a signature is worth. allowed: a file of allowed signers, see ssh-keygen(1). Raises SignatureError."""
+    with _file(signature) as path:
+        try:
+            key = _key(payload, path)
+        except _BadSignatureError as error:
+            return Verdict(BAD, detail=str(error))
+        found = _ssh_keygen("find-principals", "-f", str(allowed), "-s", path)
+        refusal = "" if _lines(found) == [_NOBODY] else _lines(found)[0]
+        for signer in found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else ():
+            done = _ssh_keygen("verify", "-f", str(allowed), "-I", signer, "-s", path, input_=payload)
+            if done.returncode == 0:
+                return Verdict(GOOD, signer, key)
+            refusal = _lines(done)[0]
+    return Verdict(UNKNOWN, "", key, refusal)
+
+
+@contextlib.contextmanager
+def _file(signature: bytes) -> Iterator[str]:
+    """The name of a file with a signature: ssh-keygen reads none from a pipe."""
     with tempfile.NamedTemporaryFile(prefix="castore-", suffix=".sig") as file:
         file.write(signature)
         file.flush()
-        done = _ssh_keygen("check-novalidate", "-s", file.name, input_=payload)
+        yield file.name
+
+
+def _key(payload: bytes, path: str) -> str:
+    done = _ssh_keygen("check-novalidate", "-s", path, input_=payload)
     key = _KEY.search(done.stdout.decode("utf-8", "replace"))
     if done.returncode != 0 or key is None:
-        raise SignatureError(f"ssh-keygen made a signature that is not right: {_last_line(done)}")
+        raise _BadSignatureError(f"the signature is of something else, or damaged: {_lines(done)[0]}")
     return key[1]
 
 
@@ -84,11 +99,3 @@ def _ssh_keygen(command: str, *arguments: str, input_: bytes = b"") -> subproces
 def _lines(done: subprocess.CompletedProcess[bytes]) -> list[str]:
     text = done.stderr.decode("utf-8", "replace")
     return [line.strip() for line in text.splitlines() if line.strip()] or [f"it ended with code {done.returncode}"]
-
-
-def _first_line(done: subprocess.CompletedProcess[bytes]) -> str:
-    return _lines(done)[0]
-
-
-def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:
-    return _lines(done)[-1]

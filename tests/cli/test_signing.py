@@ -56,7 +56,7 @@ def test_a_signed_tag_is_verified(signed: InProcess, keys: Keys) -> None:
     assert f"by ada@example.org, ED25519 key {keys.fingerprint(keys.ada)}" in lines[0]
     report = signed.json("verify", "--signatures", "v1", env={"CASTORE_ALLOWED_SIGNERS": str(keys.allowed)})
     assert report["ok"]
-    assert report["counts"] == {"good": 2, "unknown key": 0, "bad": 0, "unsigned": 0}
+    assert report["counts"] == {"good": 2, "unknown-key": 0, "bad": 0, "unsigned": 0}
     assert set(report["signatures"][0]) == {"kind", "name", "commit", "status", "signer", "key", "detail"}
 
 

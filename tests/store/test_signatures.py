@@ -41,7 +41,7 @@ def test_a_good_signature_names_its_signer_and_key(store: Store, keys: Keys) -> 
     assert report.ok
     assert (one.status, one.signer, one.commit) == ("good", "ada@example.org", store.resolve("main"))
     assert one.key == made.key == f"ED25519 key {keys.fingerprint(keys.ada)}"
-    assert report.counts == {"good": 1, "unknown key": 0, "bad": 0, "unsigned": 0}
+    assert report.counts == {"good": 1, "unknown-key": 0, "bad": 0, "unsigned": 0}
 
 
 def test_what_is_not_signed_is_not_good(store: Store, keys: Keys) -> None:
@@ -53,7 +53,7 @@ def test_a_signature_by_an_unknown_key_is_named_and_not_good(store: Store, keys:
     store.sign("main", keys.grace)
     report = store.verify_signatures("main", keys.allowed)
     assert not report.ok
-    assert (report.checked[0].status, report.checked[0].signer) == ("unknown key", "")
+    assert (report.checked[0].status, report.checked[0].signer) == ("unknown-key", "")
     assert keys.fingerprint(keys.grace) in report.checked[0].key
     assert not store.verify_signatures(None, keys.allowed).ok
 
@@ -61,7 +61,7 @@ def test_a_signature_by_an_unknown_key_is_named_and_not_good(store: Store, keys:
 def test_a_commit_may_have_several_signers(store: Store, keys: Keys) -> None:
     for key in (keys.grace, keys.ada, keys.ada):
         store.sign("main", key)
-    assert statuses(store, "main", keys) == (True, [("commit", "unknown key"), ("commit", "good")])
+    assert statuses(store, "main", keys) == (True, [("commit", "unknown-key"), ("commit", "good")])
     assert statuses(store, None, keys)[0]
 
 
@@ -77,7 +77,7 @@ def test_a_key_that_may_not_sign_this_is_an_unknown_one_and_why_is_said(
 ) -> None:
     store.sign("main", keys.ada)
     (one,) = store.verify_signatures("main", keys.allow(line, keys.ada)).checked
-    assert one.status == "unknown key"
+    assert one.status == "unknown-key"
     assert why in one.detail
 
 
@@ -240,6 +240,8 @@ def test_a_store_whose_hash_can_be_forged_refuses_to_sign(tmp_path: Path, keys: 
         ):
             with pytest.raises(UsageError, match=r"xxh3-128, which does not withstand forgery.*--hash blake3"):
                 sign()
+        with pytest.raises(UsageError, match="a signature would vouch for nothing"):
+            fast.verify_signatures("main", keys.allowed)
         assert fast.signed() == ([], [])
         assert len(list(fast.log("main"))) == 1
 

@@ -6,8 +6,8 @@ import re
 
 import click
 
+from castore.cli.account_records import audit_record, audit_report_record
 from castore.cli.output import green, json_option, print_json, printable, red, short, timestamp, yellow
-from castore.cli.records import audit_record, audit_report_record
 from castore.cli.session import Session, pass_session
 from castore.errors import CorruptError
 from castore.history.audit_line import AuditEntry

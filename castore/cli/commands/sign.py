@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from castore.cli.account_records import signature_record
 from castore.cli.options import key_option
 from castore.cli.output import json_option, print_json, printable, short, yellow
-from castore.cli.records import signature_record
 from castore.cli.session import Session, pass_session
 
 EPILOG = """\b

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from castore.cli.account_records import signature_record
 from castore.cli.output import green, json_option, print_json, printable, red, short, yellow
-from castore.cli.records import signature_record
 from castore.cli.session import Session, pass_session
 from castore.errors import SignatureError
 
@@ -66,14 +66,14 @@ def command(
             if not every or one.status != "unsigned":
                 click.echo(describe(one))
         if every:
-            click.echo(", ".join(f"{count} {status}" for status, count in report.counts.items()))
+            click.echo(", ".join(f"{count} {status.replace('-', ' ')}" for status, count in report.counts.items()))
     if not report.ok:
         ctx.exit(SignatureError.exit_code)
 
 
 def describe(one: Checked) -> str:
     """`good: tag v1.0 at 53a64aed8384, by ada@example.org, ED25519 key SHA256:...`."""
-    status = green(one.status) if one.status == "good" else red(one.status)
+    status = green("good") if one.status == "good" else red(one.status.replace("-", " "))
     what = f"tag {printable(one.name)} at " if one.kind == "tag" else "commit "
     parts = [f"{status}: {what}{yellow(short(one.commit))}"]
     parts += [f"by {printable(one.signer)}"] if one.signer else []
