@@ -8,7 +8,7 @@ from datetime import datetime
 from castore.errors import RefExistsError, RevisionError, UsageError
 from castore.history.audit_line import Event
 from castore.history.drops import DROPPED
-from castore.history.names import check_name, check_unique
+from castore.history.names import check_name
 from castore.history.reflog import Change, ReflogEntry
 from castore.history.walk import ancestors
 from castore.repo import Repository
@@ -94,12 +94,13 @@ def tag(repo: Repository, name: str, rev: str, force: bool, signed: Callable[[st
             )
         if present is not None:
             repo.protection().allow_tag(name, "stays where it is")
-            repo.signatures.set_tag(name, signature)  # first: a crash may leave a tag unsigned, or a signature unused
+            repo.signatures.set_tag(name, None)  # a crash may leave the tag unsigned, never with what is of another
             repo.refs.move_tag(name, commit, present, detail)
         else:
-            check_unique(name, repo.refs.tag_names())
-            repo.signatures.set_tag(name, signature)
+            repo.signatures.set_tag(name, None)
             repo.refs.create_tag(name, commit, detail)
+        if signature is not None:
+            repo.signatures.set_tag(name, signature)
     return commit
 
 

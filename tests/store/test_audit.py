@@ -12,7 +12,7 @@ from castore.errors import StorageError
 from castore.store import Store
 from castore.testing import faults
 from tests import workers
-from tests.processes import start
+from tests.processes import finish, start
 from tests.samples import packs, state
 
 
@@ -134,6 +134,15 @@ def test_death_at_each_operation_of_a_commit_leaves_a_log_that_is_whole(tmp_path
             assert report.ok, report.errors
             unmade += len(report.notes)
     assert unmade > 0
+
+
+def test_processes_that_commit_at_once_make_one_chain(tmp_path: Path) -> None:
+    path, acks = tmp_path / ".castore", tmp_path / "acknowledged"
+    castore.open(path, create=True).close()
+    finish([start(workers.commit_many, path, f"b{number}", range(5), acks) for number in range(3)])
+    with castore.open(path) as store:
+        report = store.check_audit()
+        assert (report.ok, report.entries, report.notes) == (True, 16, ())
 
 
 def test_a_ref_that_was_changed_by_hand_is_found(store: Store) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import castore
-from castore.errors import CorruptError, RevisionError, SignatureError, UsageError
+from castore.errors import CorruptError, RevisionError, SignatureError, StorageError, UsageError
 from castore.history.signatures import Signatures, commit_payload, tag_payload
 from castore.store import Store
+from castore.testing import faults
 from tests.keys import Keys, make_keys
 from tests.samples import assert_sound, state
 
@@ -165,6 +166,26 @@ def test_a_tag_that_is_moved_or_deleted_loses_its_signature(store: Store, keys: 
     assert store.signed() == ([], [])
     store.tag("v1")
     assert statuses(store, "v1", keys)[1][0] == ("tag", "unsigned")
+
+
+def test_a_disk_that_fails_leaves_no_tag_with_a_bad_signature(store: Store, keys: Keys) -> None:
+    store.tag("v1", sign=keys.ada)
+    seen = set()
+    for number in range(2, 40):
+        store.commit(state(number))
+        with faults.inject(nth=number - 1) as fault:
+            try:
+                store.tag("v1", sign=keys.ada, force=True)
+            except StorageError:
+                assert fault.struck
+        (found, *_) = store.verify_signatures("v1", keys.allowed).checked
+        seen.add(found.status)
+        assert found.status in ("good", "unsigned"), number
+        assert store.check_audit().ok
+        store.tag("v1", sign=keys.ada, force=True)
+        if not fault.struck:
+            break
+    assert seen == {"good", "unsigned"}
 
 
 def test_gc_forgets_the_signatures_of_what_is_gone_and_keeps_the_others(store: Store, keys: Keys) -> None:
