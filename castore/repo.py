@@ -169,7 +169,7 @@ def _group(name: str) -> int:
     import grp
 
     try:
-        number = int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+        number = int(name) if name.isdecimal() and len(name) < 10 else grp.getgrnam(name).gr_gid
     except KeyError:
         raise UsageError(f"there is no group {name!r} on this machine; `getent group` lists them") from None
     if os.geteuid() != 0 and number not in {os.getegid(), *os.getgroups()}:

@@ -43,8 +43,9 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
         is_known = is_known or head == known_head
         if line.entry.event.action == BEGIN:
             notes.append(f"entry {line.entry.number} began the log when the store was there already")
-        if line.entry.event.subject.startswith("refs/"):
-            newest[line.entry.event.subject] = line.entry
+        event = line.entry.event
+        if event.subject.startswith("refs/") and (event.old or event.new):  # else it is of the ref's log
+            newest[event.subject] = line.entry
     errors = [broken] if broken else []
     if entries == 0:
         errors.append("there is no audit log, or nothing in it; it begins with the next change")

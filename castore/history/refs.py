@@ -45,7 +45,8 @@ class Refs:
     def __init__(self, root: Path, id_hex_length: int, lock: _fs.Lock, audited: bool = True) -> None:
         """root: the store's own directory. id_hex_length: hex digits of a commit id. lock: the store's.
 
-        audited: whether the audit log gets an entry of each change."""
+        audited: whether the audit log gets an entry of each change.
+        """
         self.id_hex_length = id_hex_length
         self.lock = lock
         self.reflog = Reflog(root, id_hex_length)

@@ -146,6 +146,8 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert_sound(self.store)
+        audit = self.store.check_audit()
+        assert (audit.errors, audit.notes) == ((), ())
         self.store.close()
         shutil.rmtree(self.directory)
 

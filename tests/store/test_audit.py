@@ -43,6 +43,7 @@ def test_every_change_has_its_entry(store: Store, tmp_path: Path) -> None:
     store.delete_branch("side")
     store.prune({"keep_last": 1})
     store.expire_reflog(None, datetime.now(timezone.utc))
+    store.expire_reflog("main", datetime.now(timezone.utc))
     store.gc()
     store.gc(dry_run=True)
     assert told(store) == [
@@ -60,6 +61,7 @@ def test_every_change_has_its_entry(store: Store, tmp_path: Path) -> None:
         ("delete", "refs/heads/side"),
         ("prune", first.id),
         ("expire", ""),
+        ("expire", "refs/heads/main"),
         ("gc", ""),
     ]
     entries = store.audit()[::-1]
@@ -68,7 +70,7 @@ def test_every_change_has_its_entry(store: Store, tmp_path: Path) -> None:
     assert "somebody" not in entries[2].who
     assert entries[13].event.detail == "dropped by --keep-last 1"
     report = store.check_audit()
-    assert (report.ok, report.notes, report.entries) == (True, (), 16)
+    assert (report.ok, report.notes, report.entries) == (True, (), 17)
 
 
 def test_gc_names_the_commits_that_it_removes(store: Store) -> None:
