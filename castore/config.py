@@ -14,7 +14,8 @@ from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreErr
 FORMAT_VERSION = 1
 FEATURES = frozenset({"packs-2"})  # required features: what all that this version writes needs
 RETENTION = "retention"  # needed once something was dropped or pinned
-KNOWN_FEATURES = FEATURES | {RETENTION}  # all that this version understands
+TIERS = "tiers"  # needed once a commit was moved to another tier
+KNOWN_FEATURES = FEATURES | {RETENTION, TIERS}  # all that this version understands
 NAME = "castore.toml"
 
 
@@ -27,7 +28,8 @@ class Config:
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
-    retention: the table `[retention]` likewise, for `castore.retention.rules`.
+    retention: the table `[retention]` likewise, for `castore.retention.rules`; tiers: `[tiers]`, for
+    `castore.retention.tiers`. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -41,6 +43,8 @@ class Config:
     reflog_expire_days: int = 30
     policy: Mapping[str, Any] = field(default_factory=dict)
     retention: Mapping[str, Any] = field(default_factory=dict)
+    tiers: Mapping[str, Any] = field(default_factory=dict)
+    mirror_of: str = ""
 
 
 def new_uuid() -> str:
@@ -61,6 +65,7 @@ def write(config: Config, root: Path) -> None:
                 "format_version": FORMAT_VERSION,
                 "required_features": sorted(config.features),
                 "uuid": config.uuid,
+                **({"mirror_of": config.mirror_of} if config.mirror_of else {}),
                 "hash": config.hash,
                 "chunk_elements": config.chunk_elements,
                 "delta": {
@@ -72,6 +77,7 @@ def write(config: Config, root: Path) -> None:
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
                 **({"policy": dict(config.policy)} if config.policy else {}),
                 **({"retention": dict(config.retention)} if config.retention else {}),
+                **({"tiers": dict(config.tiers)} if config.tiers else {}),
             }
         ).encode(),
     )
@@ -144,6 +150,8 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
         policy=_setting(table, "policy", dict, path, {}),
         retention=_setting(table, "retention", dict, path, {}),
+        tiers=_setting(table, "tiers", dict, path, {}),
+        mirror_of=_setting(table, "mirror_of", str, path, default.mirror_of),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)

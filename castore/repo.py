@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from castore import _fs, config, limits
 from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
-from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError
+from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError, UsageError
 from castore.history.drops import Drops
+from castore.history.mirrors import Mirrors
+from castore.history.moves import TierMoves
 from castore.history.nearest_kept import nearest_kept
 from castore.history.pins import Pins
 from castore.history.refs import Refs
@@ -21,6 +24,7 @@ from castore.objects.patterns import fitting
 from castore.objects.read_tree import TreeReader
 from castore.progress import Progress, Silent
 from castore.quiet import no_collection
+from castore.retention import tiers
 
 NAME = ".castore"
 
@@ -43,6 +47,8 @@ class Repository:
         self.refs = Refs(path, 2 * self.hash.size, self.lock)
         self.drops = Drops(path, 2 * self.hash.size)
         self.pins = Pins(path, 2 * self.hash.size)
+        self.moves = TierMoves(path, 2 * self.hash.size)
+        self.mirrors = Mirrors(path)
         deltas = DeltaLimits(
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )
@@ -55,9 +61,18 @@ class Repository:
                 config.require(self.path, config.FEATURES.union(more))
             self.config = config.read(self.path)
 
+    def tiers(self) -> tiers.Tiers:
+        """The tiers of castore.toml, or those that there are by default. Raises UsageError that names the file."""
+        try:
+            return tiers.read(self.config.tiers)
+        except UsageError as error:
+            raise UsageError(f"{self.path / config.NAME}: {error}") from None
+
     def commit(self, commit_id: str) -> Commit:
-        """The commit of a full id in hex. Raises MissingError, CorruptError."""
-        return codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+        """The commit of a full id in hex, with the tier that it is of now. Raises MissingError, CorruptError."""
+        found = codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+        moved = self.moves.get(commit_id)
+        return found if moved is None else replace(found, tier=moved.tier)
 
     def commits_with_prefix(self, prefix: str) -> list[str]:
         """Full ids of up to 16 commits whose id starts with `prefix`."""
@@ -111,9 +126,10 @@ def _called(commit: Commit) -> str:
     return commit.id[:12] + ("" if commit.step is None else f" (step {commit.step})")
 
 
-def create(path: Path, hash_name: str = "xxh3-128") -> None:
+def create(path: Path, settings: config.Config | None = None) -> None:
     """Make an empty store at `path`, private to its owner. Raises StoreExistsError, StorageError."""
-    hash_ = hashing.by_name(hash_name)
+    settings = settings or config.Config()
+    hash_ = hashing.by_name(settings.hash)
     kind = _fs.network_file_system(path.parent)
     if kind is not None:
         raise UnsupportedStoreError(f"{path} would lie on a network file system ({kind}); choose a local disk")
@@ -126,7 +142,7 @@ def create(path: Path, hash_name: str = "xxh3-128") -> None:
         for name in ("packs", "incoming"):
             _fs.make_dir(path / name)
         Refs(path, 2 * hash_.size, lock).initialise()
-        config.write(config.Config(hash=hash_name), path)  # last: with it the store is one
+        config.write(settings, path)  # last: with it the store is one
 
 
 def _make_parents(path: Path) -> None:

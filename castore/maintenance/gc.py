@@ -167,6 +167,7 @@ def _sweep(
         _fs.sync_dir(path.parent)
     repo.refs.remove_leftovers()
     repo.drops.forget(_gone(repo, repo.drops.read()))
+    repo.moves.forget(_gone(repo, repo.moves.commits()))
     abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
     report = _report(marker, packs, doomed, copied_bytes, unreachable, dry_run=False)
     return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from castore import repo as repositories
+from castore.config import Config
 from castore.errors import StoreExistsError
 from castore.progress import Progress
 from castore.store.committing import Committing
@@ -14,6 +15,7 @@ from castore.store.history import History
 from castore.store.keeping import Keeping
 from castore.store.loading import Loading
 from castore.store.refs import RefNames
+from castore.store.tiering import Tiering
 from castore.store.upkeep import Upkeep
 
 
@@ -38,7 +40,7 @@ def init(path: str | Path, hash: str = "xxh3-128") -> Store:
     """
     path = Path(path)
     target = path if path.name == repositories.NAME else path / repositories.NAME
-    repositories.create(target, hash)
+    repositories.create(target, Config(hash=hash))
     return Store(target)
 
 
@@ -47,7 +49,7 @@ def discover(start: Path) -> Path:
     return repositories.discover(start)
 
 
-class Store(Committing, Loading, History, RefNames, Keeping, Upkeep):
+class Store(Committing, Loading, History, RefNames, Keeping, Tiering, Upkeep):
     """A store, open. Use it as a context manager, or call `close`. Safe to use from several threads.
 
     path: the `.castore` directory. last_new_bytes: what the newest commit made through this object added on disk.

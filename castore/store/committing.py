@@ -37,9 +37,10 @@ class Committing(Door):
         """Commit a state: any nesting of dicts, lists and tuples with tensors, arrays and plain values as leaves.
 
         The state is read while this runs (nothing may change it), and is durable when it returns. A branch that does
-        not exist begins a new history; `store.branch(name, rev)` first continues from `rev`. step: from 0 on.
+        not exist begins a new history; `store.branch(name, rev)` first continues from `rev`. step: from 0 on. tier:
+        says what of the state goes in, and how long that is kept.
         Raises StateError (nothing was written), RefConflictError (another process committed first), RefNameError,
-        StorageError (the disk refused; the history is as it was).
+        StorageError (the disk refused; the history is as it was), UsageError (no such tier, or it lets in nothing).
         """
         from castore.operations.commit import commit_state
 
