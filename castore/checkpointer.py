@@ -18,6 +18,7 @@ from castore.training.commits import Begun, Commits, Finished
 from castore.training.policy import Policy, as_policy
 from castore.training.preemption import Preemption
 from castore.training.schedule import Schedule
+from castore.training.tiers import LoopTiers
 
 _TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
 
@@ -57,7 +58,8 @@ class Checkpointer:
         worker: "process" or "thread" makes the commits. delta_base: "memory" keeps up to twice the state's size in
         memory, "disk" once and decodes what deltas are taken against. effort: "full" makes commits as small as can be;
         "fast" codes only what becomes half as large and leaves the rest to `castore repack`; "auto" is "fast" where the
-        loop keeps all processors busy. meta, tier: of each commit. report: a line per commit: True for standard error,
+        loop keeps all processors busy. meta: of each commit. tier: likewise, and says what goes in; "auto": the highest
+        that is due, as by default where castore.toml has `[tiers]`. report: a line per commit: True for standard error,
         False for none, a function to receive it; default: on a terminal, else in the log.
         on_failure: is told of a commit that failed, before a call of the loop's raises it.
 
@@ -70,7 +72,7 @@ class Checkpointer:
         self._report = console.reporter(report)
         self._on_failure = on_failure
         self._meta = dict(meta or {}) | {"torch.threads": str(torch.get_num_threads())}
-        self._tier = tier
+        self._tiers = LoopTiers(store.repository, tier)
         self._last_step: int | None = None
         self._last_commit: str | None = None
         self._resumed_from: str | None = None
@@ -113,7 +115,8 @@ class Checkpointer:
         if self._preemption is not None and self._preemption.asked:
             self._leave()
         self._listen(wait=False)
-        decision = self._schedule.decide(step, self._metrics, self._commits.in_flight)
+        due = self._tiers.step(step)
+        decision = self._schedule.decide(step, self._metrics, self._commits.in_flight, due)
         if decision.deferred:
             self._report(console.deferred_line(step, decision.deferred))
         if not decision.save:
@@ -147,12 +150,13 @@ class Checkpointer:
         state[parts.RNG] = parts.Generators().state_dict()
         meta = self._meta if self._resumed_from is None else {**self._meta, RESUMED_FROM: self._resumed_from}
         try:
-            begun = self._commits.commit(state, message, step, metrics, meta, self._tier)
+            begun = self._commits.commit(state, message, step, metrics, meta, self._tiers.name, self._tiers.content)
         except StorageError as error:  # it could not even be begun
             self._failed(error)
             raise
         self._resumed_from = None
         self._schedule.committed(begun.stall_seconds)
+        self._tiers.committed()
         if wait:
             self._listen(wait=True)
         return begun

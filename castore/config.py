@@ -14,7 +14,8 @@ from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreErr
 FORMAT_VERSION = 1
 FEATURES = frozenset({"packs-2"})  # required features: what all that this version writes needs
 RETENTION = "retention"  # needed once something was dropped or pinned
-KNOWN_FEATURES = FEATURES | {RETENTION}  # all that this version understands
+TIERS = "tiers"  # needed once a commit was moved to another tier
+KNOWN_FEATURES = FEATURES | {RETENTION, TIERS}  # all that this version understands
 NAME = "castore.toml"
 
 
@@ -27,9 +28,10 @@ class Config:
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
-    retention: the table `[retention]` likewise, for `castore.retention.rules`. audited: whether the audit log gets
-    an entry of each change. protect, signing: the tables `[protect]` and `[signing]`,
-    for `castore.history.protection` and `castore.operations.signatures`. owner: of commits that name none.
+    retention: the table `[retention]` likewise, for `castore.retention.rules`; tiers: `[tiers]`, for
+    `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing: `[signing]`, for
+    `castore.operations.signatures`. audited: whether the audit log gets an entry of each change. owner: of commits that
+    name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -47,6 +49,8 @@ class Config:
     protect: Mapping[str, Any] = field(default_factory=dict)
     signing: Mapping[str, Any] = field(default_factory=dict)
     owner: str = ""
+    tiers: Mapping[str, Any] = field(default_factory=dict)
+    mirror_of: str = ""
 
 
 def new_uuid() -> str:
@@ -67,6 +71,7 @@ def write(config: Config, root: Path) -> None:
                 "format_version": FORMAT_VERSION,
                 "required_features": sorted(config.features),
                 "uuid": config.uuid,
+                **({"mirror_of": config.mirror_of} if config.mirror_of else {}),
                 "hash": config.hash,
                 "chunk_elements": config.chunk_elements,
                 "delta": {
@@ -82,6 +87,7 @@ def write(config: Config, root: Path) -> None:
                 **({"signing": dict(config.signing)} if config.signing else {}),
                 **({"commit": {"owner": config.owner}} if config.owner else {}),
                 **({} if config.audited else {"audit": {"enabled": False}}),
+                **({"tiers": dict(config.tiers)} if config.tiers else {}),
             }
         ).encode(),
     )
@@ -158,6 +164,8 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         signing=_setting(table, "signing", dict, path, {}),
         owner=_setting(table.get("commit", {}), "owner", str, path, default.owner),
         audited=_setting(table.get("audit", {}), "enabled", bool, path, default.audited),
+        tiers=_setting(table, "tiers", dict, path, {}),
+        mirror_of=_setting(table, "mirror_of", str, path, default.mirror_of),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)

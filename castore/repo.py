@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from castore import _fs, config, limits
@@ -13,6 +14,8 @@ from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, U
 from castore.history.audit import INIT
 from castore.history.audit_line import Event
 from castore.history.drops import Drops
+from castore.history.mirrors import Mirrors
+from castore.history.moves import TierMoves
 from castore.history.nearest_kept import nearest_kept
 from castore.history.pins import Pins
 from castore.history.protection import Protection
@@ -26,6 +29,7 @@ from castore.objects.patterns import fitting
 from castore.objects.read_tree import TreeReader
 from castore.progress import Progress, Silent
 from castore.quiet import no_collection
+from castore.retention import tiers
 
 NAME = ".castore"
 
@@ -50,6 +54,8 @@ class Repository:
         self.drops = Drops(path, 2 * self.hash.size)
         self.pins = Pins(path, 2 * self.hash.size)
         self.signatures = Signatures(path, 2 * self.hash.size)
+        self.moves = TierMoves(path, 2 * self.hash.size)
+        self.mirrors = Mirrors(path)
         deltas = DeltaLimits(
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )
@@ -69,9 +75,18 @@ class Repository:
         except UsageError as error:
             raise UsageError(f"{self.path / config.NAME}: {error}") from None
 
+    def tiers(self) -> tiers.Tiers:
+        """The tiers of castore.toml, or those that there are by default. Raises UsageError that names the file."""
+        try:
+            return tiers.read(self.config.tiers)
+        except UsageError as error:
+            raise UsageError(f"{self.path / config.NAME}: {error}") from None
+
     def commit(self, commit_id: str) -> Commit:
-        """The commit of a full id in hex. Raises MissingError, CorruptError."""
-        return codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+        """The commit of a full id in hex, with the tier that it is of now. Raises MissingError, CorruptError."""
+        found = codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+        moved = self.moves.get(commit_id)
+        return found if moved is None else replace(found, tier=moved.tier)
 
     def commits_with_prefix(self, prefix: str) -> list[str]:
         """Full ids of up to 16 commits whose id starts with `prefix`."""
@@ -125,12 +140,13 @@ def _called(commit: Commit) -> str:
     return commit.id[:12] + ("" if commit.step is None else f" (step {commit.step})")
 
 
-def create(path: Path, hash_name: str = "xxh3-128", shared: str | None = None) -> None:
+def create(path: Path, settings: config.Config | None = None, shared: str | None = None) -> None:
     """Make an empty store at `path`, private to its owner or `shared` with a group.
 
     Raises StoreExistsError, StorageError, UsageError for a group that is none, or not one of ours.
     """
-    hash_ = hashing.by_name(hash_name)
+    settings = settings or config.Config()
+    hash_ = hashing.by_name(settings.hash)
     group = None if shared is None else _group(shared)
     kind = _fs.network_file_system(path.parent)
     if kind is not None:
@@ -147,8 +163,7 @@ def create(path: Path, hash_name: str = "xxh3-128", shared: str | None = None) -
             _fs.make_dir(path / name)
         refs = Refs(path, 2 * hash_.size, lock)
         refs.initialise()
-        settings = config.Config(hash=hash_name)
-        refs.audit.append(Event(INIT, detail=f"{settings.uuid} {hash_name}"))
+        refs.audit.append(Event(INIT, detail=f"{settings.uuid} {settings.hash}"))
         config.write(settings, path)  # last: with it the store is one
 
 

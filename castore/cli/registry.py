@@ -27,6 +27,8 @@ COMMANDS = {
     "why": "Show which rules keep the state of a commit, or drop it.",
     "pin": "Pin a commit, so that its state is never dropped; list the pins.",
     "unpin": "Let go of a pinned commit.",
+    "tier": "List tiers; show which one a commit is of, or move it to another.",
+    "mirror": "Copy the commits of tiers that name a second directory to it.",
     "gc": "Remove what no ref or reflog leads to, and dropped states.",
     "sign": "Sign a commit with an SSH key.",
     "verify": "Verify the signatures of commits and tags.",

@@ -52,6 +52,9 @@ def _drops(repo: Repository, errors: list[FsckError]) -> dict[str, Drop]:
         if lines := repo.drops.damaged_lines():
             problem = "has damaged lines, and what they say was dropped is looked for; delete them"
             errors.append(FsckError(f"{repo.path / 'dropped'} {problem}: {', '.join(map(str, lines[:10]))}"))
+        if lines := repo.moves.damaged_lines():
+            problem = "has damaged lines, and their commits count as of the tier of before; delete them"
+            errors.append(FsckError(f"{repo.path / 'tiers'} {problem}: {', '.join(map(str, lines[:10]))}"))
         return repo.drops.read()
     except CorruptError as error:
         errors.append(FsckError(str(error)))

@@ -19,7 +19,9 @@ from castore.maintenance.weights import Weights, holdings
 from castore.objects.commit import Commit
 from castore.objects.patterns import fitting
 from castore.repo import Repository
+from castore.retention.components import DropComponents
 from castore.retention.decide import Decision, Verdict, decide
+from castore.retention.of_tier import OfTier
 from castore.retention.rules import Rules
 
 Clock = Callable[[], datetime]
@@ -27,33 +29,41 @@ _ATTEMPTS = 2  # without the lock
 
 
 def configured(repo: Repository) -> Rules:
-    """The rules of castore.toml. Raises UsageError that names the file and what is wrong."""
+    """The rules of castore.toml, those of tiers too. Raises UsageError that names the file and what is wrong."""
     try:
-        return Rules.from_mapping(repo.config.retention)
+        found = Rules.from_mapping(repo.config.retention)
     except UsageError as error:
         raise UsageError(f"{repo.path / config.NAME}: {error}") from None
+    return found + repo.tiers().rules
 
 
 def prune(repo: Repository, rules: Rules, branch: str | None, dry_run: bool, clock: Clock) -> PruneReport:
     """Drop what no rule keeps. Raises UsageError for no rules, or one that can't mean what it says; RevisionError."""
-    if not rules:
-        raise UsageError(
-            f"there are no rules: give some, such as --keep-last 5, or write them into [retention] of "
-            f"{repo.path / config.NAME}"
-        )
     if dry_run:
         decision = _decision(repo, Names.of(repo), rules, branch, clock)
+        _check_any(repo, rules, decision)
         weighed = holdings(repo, decision.verdicts.values())
         verdicts = tuple(decision.verdicts.values())
         return PruneReport(True, verdicts, decision.warnings, weighed.alone, weighed.freed_bytes)
     for _ in range(_ATTEMPTS):
         names = Names.of(repo)
         decision = _decision(repo, names, rules, branch, clock)
+        _check_any(repo, rules, decision)
         with repo.lock.held():
             if Names.of(repo) == names:
                 return _carried_out(repo, decision, clock())
     with repo.lock.held():
         return _carried_out(repo, _decision(repo, Names.of(repo), rules, branch, clock), clock())
+
+
+def _check_any(repo: Repository, rules: Rules, decision: Decision) -> None:
+    """Raises UsageError where there is no rule, or only rules of tiers that no commit is of."""
+    tiers = {rule.tier if isinstance(rule, OfTier | DropComponents) else None for _, rule in (*rules.keep, *rules.drop)}
+    if None not in tiers and not any(verdict.commit.tier in tiers for verdict in decision.verdicts.values()):
+        raise UsageError(
+            f"there are no rules: give some, such as --keep-last 5, or write them into [retention] of "
+            f"{repo.path / config.NAME}"
+        )
 
 
 def _carried_out(repo: Repository, decision: Decision, time: datetime) -> PruneReport:

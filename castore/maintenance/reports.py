@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from castore.errors import CastoreError
 from castore.history.drops import Drop
+from castore.history.moves import TierMove
 from castore.retention.decide import Verdict
+from castore.retention.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +106,61 @@ class FsckReport:
     read_bytes: int
     errors: tuple[FsckError, ...] = ()
     repaired: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What became of the copies in one directory.
+
+    tiers: those that name it. copied: how many commits. new_bytes: that these took there. left: commits that still
+    wait, since time was up or something failed. dropped: commits whose state retention took before there was a copy.
+    failed: a line for each commit that can't be copied. error: what is
+    wrong with the directory, such as that it is gone or full; None for nothing.
+    """
+
+    directory: Path
+    tiers: tuple[str, ...]
+    copied: int
+    new_bytes: int
+    left: int
+    dropped: int
+    failed: tuple[str, ...]
+    error: CastoreError | None
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """What `mirror` did, for each directory that a tier names."""
+
+    directories: tuple[Mirrored, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong: with a directory, or with a commit that should have been copied."""
+        return not any(one.error is not None or one.failed for one in self.directories)
+
+
+@dataclass(frozen=True, slots=True)
+class TierReport:
+    """A tier, and what there is of it.
+
+    states: commits of the tier whose state the store has, whole or in part. directory: where copies lie; None: nowhere.
+    waiting: how many of these states have no copy there yet, as far as is known; None without a directory.
+    """
+
+    tier: Tier
+    states: int
+    directory: Path | None
+    waiting: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TierOf:
+    """commit: its full id. tier: the one that it is of now. made: the one that it was committed with. moved: when it
+    came to another; None where it never did. copies: the directories that have one of it."""
+
+    commit: str
+    tier: str | None
+    made: str | None
+    moved: TierMove | None
+    copies: tuple[Path, ...]

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from castore.errors import RevisionError
 from castore.history.drops import Drop
+from castore.history.moves import TierMove
 from castore.history.pins import Pin
 from castore.history.refs import Head
 from castore.history.walk import ancestors
+from castore.maintenance.copied import waiting
 from castore.objects.commit import Commit
 from castore.repo import Repository
 from castore.retention.past import Line, Past
@@ -24,15 +26,16 @@ class Names:
     head: Head
     pins: Mapping[str, Pin]
     drops: Mapping[str, Drop]
+    moves: Mapping[str, TierMove]
 
     @classmethod
     def of(cls, repo: Repository) -> Names:
         refs = repo.refs
-        return cls(refs.branches(), refs.tags(), refs.head(), repo.pins.read(), repo.drops.read())
+        return cls(refs.branches(), refs.tags(), refs.head(), repo.pins.read(), repo.drops.read(), repo.moves.read())
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Read:
     """Commits that were read, as a CommitSource."""
 
     by_id: Mapping[str, Commit]
@@ -53,20 +56,22 @@ def survey(repo: Repository, names: Names, branch: str | None) -> Past:
         known = ", ".join(sorted(names.branches)) or "none"
         raise RevisionError(f"there is no branch {branch!r} with commits; there are: {known}")
     tips = _tips(names)
-    read = _Read(_read(repo, tips.values()))
+    read = Read(read_history(repo, tips.values()))
     protected: dict[str, list[str]] = {}
     for tag, commit_id in sorted(names.tags.items()):
         protected.setdefault(commit_id, []).append(f"tag {tag}")
     for pin in names.pins.values():
         protected.setdefault(pin.commit, []).append("pinned" + (f": {pin.reason}" if pin.reason else ""))
+    for commit_id, text in waiting(repo, read.by_id.values()).items():
+        protected.setdefault(commit_id, []).append(text)
     if branch is None:
         lines = _lines(tips, read)
     else:
-        lines = [Line(f"branch {branch}", _line(names.branches[branch], read))]
+        lines = [Line(f"branch {branch}", line_of(names.branches[branch], read))]
         own = {commit.id for commit in lines[0].commits}
         for name, tip in tips.items():
             if name.startswith(("branch ", "HEAD")) and name != lines[0].name:
-                for commit in _line(tip, read):
+                for commit in line_of(tip, read):
                     if commit.id in own:
                         protected.setdefault(commit.id, []).append(f"{name} leads to it too")
     return Past(tuple(lines), names.drops, {one: tuple(texts) for one, texts in protected.items()})
@@ -82,7 +87,7 @@ def _tips(names: Names) -> dict[str, str]:
     return found
 
 
-def _read(repo: Repository, tips: Iterable[str]) -> dict[str, Commit]:
+def read_history(repo: Repository, tips: Iterable[str]) -> dict[str, Commit]:
     repo.progress.start("Reading history", None, "commits")
     found: dict[str, Commit] = {}
     for commit in ancestors(tips, repo):
@@ -92,19 +97,19 @@ def _read(repo: Repository, tips: Iterable[str]) -> dict[str, Commit]:
     return found
 
 
-def _lines(tips: Mapping[str, str], read: _Read) -> list[Line]:
+def _lines(tips: Mapping[str, str], read: Read) -> list[Line]:
     """A line for each branch and a detached HEAD, and for tags and pins that none of these leads to."""
     lines: list[Line] = []
     covered: set[str] = set()
     for name, tip in tips.items():
         if name.startswith(("tag ", "pin ")) and tip in covered:
             continue
-        lines.append(Line(name, _line(tip, read)))
+        lines.append(Line(name, line_of(tip, read)))
         covered.update(commit.id for commit in lines[-1].commits)
     return lines
 
 
-def _line(tip: str, read: _Read) -> tuple[Commit, ...]:
+def line_of(tip: str, read: Read) -> tuple[Commit, ...]:
     """All that leads to a commit, newest first."""
     found = [read.by_id[tip]]
     while len(found[-1].parents) == 1:  # as most histories go, and without a queue

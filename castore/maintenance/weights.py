@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from castore.chunks import pack
 from castore.history.drops import DROPPED, Drop
-from castore.maintenance.kept_part import kept_part
-from castore.objects import references
+from castore.maintenance.needs import named
 from castore.objects.commit import Commit
 from castore.repo import Repository
 from castore.retention.decide import Verdict
@@ -30,32 +28,7 @@ class Weights:
 
     def records(self, commit: Commit, drop: Drop | None) -> Iterator[tuple[bytes, int]]:
         """The same, as if `drop` was what is dropped of it."""
-        if drop is None:
-            found = self._whole(bytes.fromhex(commit.tree))
-        elif drop.components:
-            objects, chunks = kept_part(self._repo, commit, drop)
-            found = {*objects, *self._split(chunks)}
-        else:
-            return
-        yield from self._with_bases(found)
-
-    def _whole(self, tree_id: bytes) -> set[bytes]:
-        size, get = self._repo.hash.size, self._repo.chunks.object
-        found = {tree_id}
-        pending = [references.of_node(get(tree_id, pack.TREE), size)]
-        while pending:
-            part = pending.pop()
-            found.update(self._split(bytes(part.chunks)), part.lists)
-            for list_id in part.lists:
-                found.update(self._split(get(list_id, pack.CHUNK_LIST)))
-            fresh = set(part.segments) - found
-            found |= fresh
-            pending.extend(references.of_segment(get(segment, pack.TREE), size) for segment in fresh)
-        return found
-
-    def _split(self, ids: bytes) -> list[bytes]:
-        size = self._repo.hash.size
-        return [ids[start : start + size] for start in range(0, len(ids), size)]
+        yield from self._with_bases(named(self._repo, commit, drop))
 
     def _with_bases(self, found: set[bytes]) -> Iterator[tuple[bytes, int]]:
         fmt = self._repo.chunks.files.format

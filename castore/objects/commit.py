@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 RESUMED_FROM = "resumed-from"  # a note (`Commit.meta`): the id of the commit that a run went on from
+LEFT_OUT = "left-out"  # a note: the paths of what the tier of the commit did not let in
 
 OWNER = "owner"  # a note: the person or team that answers for the commit, whoever made it
 

@@ -10,6 +10,7 @@ from castore._fs import storage_errors
 from castore.errors import CorruptError, LockTimeoutError, StorageError, TargetExistsError, UsageError
 from castore.history.audit_line import Event
 from castore.objects import nodes
+from castore.operations.elsewhere import reading
 from castore.operations.fetch import check_present, stream
 from castore.operations.load import load, walk_files
 from castore.operations.select import choose_files, patterns
@@ -40,9 +41,21 @@ def checkout(
     """
     if format_ is not None and format_ not in FORMATS:
         raise UsageError(f"unknown format {format_!r}; castore writes {' and '.join(FORMATS)}")
-    commit_id = repo.resolve(rev)
-    root = repo.tree(repo.commit(commit_id))
-    _audit(repo, commit_id, out)
+    _audit(repo, repo.resolve(rev), out)
+    written: list[Path] = []  # and verified: what a copy of the commit need not write again
+    return reading(repo, rev, lambda one, commit_id: _checkout(one, commit_id, out, only, format_, force, written))
+
+
+def _checkout(
+    repo: Repository,
+    rev: str,
+    out: Path,
+    only: str | Sequence[str] | None,
+    format_: str | None,
+    force: bool,
+    written: list[Path],
+) -> CheckoutReport:
+    root = repo.tree(repo.commit(rev))
     with storage_errors("create", out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(root, nodes.Directory):
@@ -53,7 +66,7 @@ def checkout(
     chosen = choose_files(files, patterns(only))
     if any(inside is not None for inside in chosen.values()):
         return _convert(repo, rev, out, only, _by_ending(out), force)
-    return _files(repo, files, list(chosen), out, force)
+    return _files(repo, files, list(chosen), out, force, written)
 
 
 def _audit(repo: Repository, commit_id: str, out: Path) -> None:
@@ -89,11 +102,12 @@ def _convert(
     return CheckoutReport((out,), out.stat().st_size, tuple(dropped))
 
 
-def _files(repo: Repository, files: dict[str, nodes.File], names: list[str], out: Path, force: bool) -> CheckoutReport:
+def _files(
+    repo: Repository, files: dict[str, nodes.File], names: list[str], out: Path, force: bool, written: list[Path]
+) -> CheckoutReport:
     for name in names:
         check_present(files[name], (name,))  # before the first of them is written
     size = sum(files[name].size for name in names)
-    written: list[Path] = []
     repo.progress.start("Checking out", size, "bytes")
     if len(files) == 1 and not out.is_dir():
         with OutputFile.at(out, force) as target:
@@ -102,6 +116,8 @@ def _files(repo: Repository, files: dict[str, nodes.File], names: list[str], out
     else:
         with OutputTree(out, force) as tree:
             for name in names:
+                if out / name in written:
+                    continue
                 with tree.file(name) as target:
                     _write(repo, files[name], target)
                 written.append(out / name)

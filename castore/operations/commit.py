@@ -22,6 +22,7 @@ from castore.operations.details import Details
 from castore.operations.ingest import store_sources
 from castore.operations.nearest import Nearest
 from castore.operations.sources import LiveSource, Source
+from castore.operations.tier_content import content
 from castore.quiet import no_collection
 from castore.repo import Repository
 
@@ -45,10 +46,12 @@ def commit_state(repo: Repository, state: object, branch: str, details: Details)
     """Commit a live state. Raises StateError, before anything is written, for a leaf that has no safe encoding."""
     from castore.state.live import flatten
 
+    tier = repo.tiers().named(details.tier) if details.tier is not None else None
     flat = flatten(state)
     with no_collection():
-        sources = [LiveSource(source) for source in flat.sources]
-    return commit_flat(repo, flat.root, sources, branch, details)
+        chosen = content(flat.root, [tier] if tier is not None else [])
+        sources = [LiveSource(source) for source in chosen.sources(flat.sources)]
+    return commit_flat(repo, chosen.root, sources, branch, chosen.noted(details))
 
 
 def commit_flat(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from castore.errors import UsageError
 from castore.objects import nodes
+from castore.objects.patterns import files
 from castore.operations.commit import Committed, commit_tree
 from castore.operations.details import Details
 from castore.operations.sources import SegmentSource
+from castore.operations.tier_content import content
 from castore.repo import Repository
 from castore.state.files.scan import scan_source
 from castore.state.files.source import FileSource
@@ -22,10 +24,14 @@ _INLINE_BYTES = 1024  # plain bytes of a file up to this size lie in the tree: a
 
 def commit_files(repo: Repository, paths: Sequence[Path], branch: str, details: Details) -> Committed:
     """Commit files and directories, byte for byte. Raises StateError for what cannot be read or kept."""
+    tier = repo.tiers().named(details.tier) if details.tier is not None else None
     with contextlib.ExitStack() as stack:
         found = _Collection(repo, stack)
-        root = found.collect(paths)
-        return commit_tree(repo, root, found.sources, branch, details, found.verify_unchanged, found.inline_bytes)
+        chosen = content(found.collect(paths), [tier] if tier is not None else [])
+        sources = chosen.sources(found.sources)
+        told = chosen.noted(details)
+        inline = inline_bytes(chosen.root)
+        return commit_tree(repo, chosen.root, sources, branch, told, found.verify_unchanged, inline)
 
 
 @dataclass(slots=True)
@@ -36,7 +42,6 @@ class _Collection:
     stack: contextlib.ExitStack
     sources: list[SegmentSource] = field(default_factory=list)
     opened: list[FileSource] = field(default_factory=list)
-    inline_bytes: dict[str, int] = field(default_factory=dict)  # what lies in the tree itself, by top-level name
 
     def collect(self, paths: Sequence[Path]) -> nodes.Directory:
         """The tree of files and directories by name; of a single directory, what is in it."""
@@ -68,7 +73,6 @@ class _Collection:
         for segment in layout.segments:
             if segment.kind == "bytes" and segment.nbytes <= _INLINE_BYTES:
                 node.segments.append(((), nodes.Value(file.span(segment.offset, segment.nbytes))))
-                self.inline_bytes[path[0]] = self.inline_bytes.get(path[0], 0) + segment.nbytes
                 continue
             entry = nodes.Tensor(segment.kind, segment.dtype.name, segment.shape)
             node.segments.append((segment.path, entry))
@@ -79,3 +83,13 @@ class _Collection:
         """Raise StateError when one of the files changed while it was read."""
         for file in self.opened:
             file.verify_unchanged()
+
+
+def inline_bytes(root: nodes.Node) -> dict[str, int]:
+    """The bytes of files that lie in the tree itself, by top-level name."""
+    found: dict[str, int] = {}
+    for name, file in files(root) if isinstance(root, nodes.Directory) else ():
+        top = name.split("/", 1)[0]
+        plain = [data.value for _, data in file.segments if isinstance(data, nodes.Value)]
+        found[top] = found.get(top, 0) + sum(len(value) for value in plain if isinstance(value, bytes))
+    return {top: size for top, size in found.items() if size}

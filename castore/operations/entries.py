@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from castore.objects import nodes
 from castore.objects.patterns import matches
+from castore.operations.elsewhere import reading
 from castore.operations.fetch import raw_bytes
 from castore.operations.load import walk_files
 from castore.operations.reports import TreeEntry
@@ -15,7 +16,7 @@ from castore.repo import Repository
 
 def entries(repo: Repository, rev: str, only: str | Sequence[str] | None) -> Iterator[TreeEntry]:
     """The leaves of a commit's tree in its own order; of a commit of files, each file and the tensors in it."""
-    root = repo.tree(repo.commit(repo.resolve(rev)))
+    root = reading(repo, rev, lambda one, commit_id: one.tree(one.commit(commit_id)))
     if isinstance(root, nodes.Directory):
         files = dict(walk_files(root))
         for name, inside in choose_files(files, patterns(only)).items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import StateError
 from castore.objects import nodes
 from castore.objects.patterns import files
+from castore.operations.elsewhere import reading
 from castore.operations.fetch import SegmentReader, check_present, check_sizes, fill
 from castore.operations.select import choose_files, patterns, pick, select
 from castore.quiet import no_collection
@@ -24,19 +25,27 @@ def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: t
     Raises RevisionError, StateError (`only` fits nothing; a file that torch cannot load; DroppedError), CorruptError,
     MissingError.
     """
-    with no_collection():  # once around all of it: each time that it is switched on again, it goes through everything
-        root = repo.tree(repo.commit(repo.resolve(rev)))
+
+    def work(repo: Repository, commit_id: str) -> Any:
+        root = repo.tree(repo.commit(commit_id))
         if not isinstance(root, nodes.Directory):
             return _state(repo, select(root, patterns(only)), device)
         return _files(repo, root, patterns(only), device)
 
+    with no_collection():  # once around all of it: each time that it is switched on again, it goes through everything
+        return reading(repo, rev, work)
+
 
 def load_into(repo: Repository, rev: str, state: Any) -> None:
     """Load a commit into an existing state, in place. Raises StateError, with nothing written, if it does not fit."""
-    root = repo.tree(repo.commit(repo.resolve(rev)))
-    if isinstance(root, nodes.Directory):
-        raise StateError(f"{rev} is a commit of files; load it and copy what you need, or check it out")
-    restore(repo, root, state)
+
+    def work(repo: Repository, commit_id: str) -> None:
+        root = repo.tree(repo.commit(commit_id))
+        if isinstance(root, nodes.Directory):
+            raise StateError(f"{rev} is a commit of files; load it and copy what you need, or check it out")
+        restore(repo, root, state)
+
+    reading(repo, rev, work)
 
 
 def restore(repo: Repository, root: nodes.Node, state: Any, strict: bool = True) -> list[str]:

@@ -86,19 +86,11 @@ def _top_names(root: nodes.Node) -> list[str]:
 class _Selection:
     def __init__(self, only: Sequence[str], root: nodes.Node) -> None:
         self._only = only
-        self._bases: dict[int, nodes.Tensor] = {}
-        self._kept: set[int] = set()
-        self._find_bases(root)
-
-    def _find_bases(self, node: nodes.Node) -> None:
-        if isinstance(node, nodes.Shared):
-            self._bases[node.number] = node.data
-        for child in _children(node):
-            self._find_bases(child)
+        self._views = Views(root)
 
     def prune(self, node: nodes.Node, path: nodes.Path) -> nodes.Node | None:
         if path and matches(path, self._only):
-            return self._whole(node)
+            return self._views.whole(node)
         if isinstance(node, nodes.Map):
             items = [(key, self.prune(item, (*path, nodes.key_text(key)))) for key, item in node.items]
             kept = [(key, item) for key, item in items if item is not None]
@@ -113,18 +105,33 @@ class _Selection:
             return nodes.Directory(files) if files else None
         return None
 
-    def _whole(self, node: nodes.Node) -> nodes.Node:
-        """A selected node; a view whose base lies outside of the selection brings the base along."""
+
+class Views:
+    """Takes nodes out of a tree with the memory that they look into."""
+
+    def __init__(self, root: nodes.Node) -> None:
+        self._bases: dict[int, nodes.Tensor] = {}
+        self._kept: set[int] = set()
+        self._find_bases(root)
+
+    def _find_bases(self, node: nodes.Node) -> None:
+        if isinstance(node, nodes.Shared):
+            self._bases[node.number] = node.data
+        for child in _children(node):
+            self._find_bases(child)
+
+    def whole(self, node: nodes.Node) -> nodes.Node:
+        """A node that is taken; a view whose base lies outside of what is taken brings the base along."""
         if isinstance(node, nodes.Shared):
             return self._view(node.view)
         if isinstance(node, nodes.View):
             return self._view(node)
         if isinstance(node, nodes.Map):
-            return nodes.Map(node.kind, [(key, self._whole(item)) for key, item in node.items])
+            return nodes.Map(node.kind, [(key, self.whole(item)) for key, item in node.items])
         if isinstance(node, nodes.Sequence):
-            return nodes.Sequence(node.kind, [self._whole(item) for item in node.items])
+            return nodes.Sequence(node.kind, [self.whole(item) for item in node.items])
         if isinstance(node, nodes.Compound):
-            return nodes.Compound(node.kind, [self._whole(part) for part in node.parts])
+            return nodes.Compound(node.kind, [self.whole(part) for part in node.parts])
         return node
 
     def _view(self, view: nodes.View) -> nodes.Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from castore.errors import UsageError
@@ -30,6 +30,12 @@ class MaxBytes(KeepRule):
             if left < 0:
                 return
             yield commit, f"score {score:.3g}"
+
+    def check_kept(self, view: View, kept: Sequence[Commit]) -> Iterator[str]:
+        purse = Purse(view.weigh)
+        total = sum(purse.added_bytes(commit) for commit in kept)
+        if total > self.budget_bytes:
+            yield f"what the rules keep takes {size(total)}, more than --max-bytes {self.text}"
 
 
 def scored(view: View) -> list[tuple[Commit, float]]:
@@ -69,12 +75,3 @@ class Purse:
                 self._paid.add(record_id)
                 added += record_bytes
         return added
-
-
-def excess(rule: MaxBytes, view: View, kept: Iterable[Commit]) -> str:
-    """What to say when all that is kept takes more than the budget; "" when it does not."""
-    purse = Purse(view.weigh)
-    total = sum(purse.added_bytes(commit) for commit in kept)
-    if total <= rule.budget_bytes:
-        return ""
-    return f"what the rules keep takes {size(total)}, more than --max-bytes {rule.text}"

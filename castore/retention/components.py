@@ -15,11 +15,15 @@ from castore.retention.past import View
 
 @dataclass(frozen=True, slots=True)
 class DropComponents:
-    """patterns: of paths, as `castore.objects.patterns` reads them. older_than: at `now`; None: of any age."""
+    """patterns: of paths, as `castore.objects.patterns` reads them. older_than: at `now`; None: of any age.
+
+    tier: of whose commits alone; None: of all.
+    """
 
     text: str
     patterns: tuple[str, ...]
     older_than: timedelta | None
+    tier: str | None = None
 
     @classmethod
     def parse(cls, name: str, text: str) -> DropComponents:
@@ -32,7 +36,9 @@ class DropComponents:
         return cls(text, found, amounts.span(name, condition) if colon else None)
 
     def is_due(self, commit: Commit, view: View) -> bool:
-        """Whether a commit is old enough."""
+        """Whether a commit is one of those meant, and old enough."""
+        if self.tier is not None and commit.tier != self.tier:
+            return False
         return self.older_than is None or view.now - commit.time > self.older_than
 
 

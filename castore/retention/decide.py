@@ -9,7 +9,6 @@ from datetime import datetime
 
 from castore.history.drops import DROPPED, PARTIAL, PRESENT
 from castore.objects.commit import RESUMED_FROM, Commit
-from castore.retention.budget import MaxBytes, excess
 from castore.retention.components import Cutting, by_statistics
 from castore.retention.past import Fits, Past, View, Weigh, view
 from castore.retention.rules import Rules
@@ -68,7 +67,7 @@ def decide(past: Past, rules: Rules, now: datetime, weigh: Weigh | None = None, 
     warnings += cutting.warnings()
     warnings += _clock_warnings(seen, verdicts, rules)
     kept = [one.commit for one in verdicts.values() if one.after != DROPPED]
-    warnings += [text for _, rule in rules.keep if isinstance(rule, MaxBytes) and (text := excess(rule, seen, kept))]
+    warnings += [text for _, rule in rules.keep for text in rule.check_kept(seen, kept)]
     return Decision(verdicts, tuple(warnings))
 
 
@@ -80,9 +79,10 @@ def _verdict(
     gone = drop.components if drop is not None else ()
     if before == DROPPED:
         return Verdict(commit, before, before, ())
-    why = tuple(reasons.get(commit.id, ())) or (() if rules.keep else ("no rule drops whole states",))
+    asked = [text for text, rule in rules.keep if rule.applies_to(commit)]
+    why = tuple(reasons.get(commit.id, ())) or (() if asked else ("no rule drops whole states",))
     if not why:
-        return Verdict(commit, before, DROPPED, (), " ".join(text for text, _ in rules.keep))
+        return Verdict(commit, before, DROPPED, (), " ".join(asked))
     texts, more = ([], []) if is_guarded else cutting.cut(commit, gone)
     if not more:
         return Verdict(commit, before, before, why, "", gone)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar
 
 from castore.errors import UsageError
 from castore.objects.commit import Commit
@@ -20,11 +19,19 @@ Chosen = Iterator[tuple[Commit, str]]  # what is kept, with a word on why where 
 class KeepRule(ABC):
     """What a rule keeps depends on nothing but the history and the rule itself: so rules can only add to each other.
 
-    uses_time: it goes by when commits were made. text: what it was read from.
+    text: what it was read from.
     """
 
-    uses_time: ClassVar[bool] = False
     text: str
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether it goes by when commits were made."""
+        return False
+
+    def applies_to(self, commit: Commit) -> bool:
+        """Whether a commit that no rule keeps is dropped by this one too."""
+        return True
 
     @abstractmethod
     def chosen(self, view: View) -> Chosen:
@@ -32,6 +39,10 @@ class KeepRule(ABC):
 
     def check(self, view: View) -> Iterator[str]:
         """Warnings. Raises UsageError where the rule can't mean what it says."""
+        return iter(())
+
+    def check_kept(self, view: View, kept: Sequence[Commit]) -> Iterator[str]:
+        """Warnings about all that is kept, by whatever rule."""
         return iter(())
 
 
@@ -73,9 +84,12 @@ class KeepEvery(LineRule):
 class KeepWithin(LineRule):
     """Those that are at most `span` older than the newest."""
 
-    uses_time: ClassVar[bool] = True
     text: str
     span: timedelta
+
+    @property
+    def uses_time(self) -> bool:
+        return True
 
     def of_line(self, line: Sight) -> Chosen:
         return ((commit, "") for commit in line.timed if line.age(commit) <= self.span)
@@ -85,10 +99,13 @@ class KeepWithin(LineRule):
 class KeepPeriod(LineRule):
     """The newest of each of the last `count` periods that have any; in the time of who committed."""
 
-    uses_time: ClassVar[bool] = True
     text: str
     period: str  # one of PERIODS
     count: int
+
+    @property
+    def uses_time(self) -> bool:
+        return True
 
     def of_line(self, line: Sight) -> Chosen:
         seen: set[str] = set()

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from castore import repo as repositories
+from castore.config import Config
 from castore.errors import StoreExistsError
 from castore.progress import Progress
 from castore.store.accounts import Accounts
@@ -15,6 +16,7 @@ from castore.store.history import History
 from castore.store.keeping import Keeping
 from castore.store.loading import Loading
 from castore.store.refs import RefNames
+from castore.store.tiering import Tiering
 from castore.store.upkeep import Upkeep
 
 
@@ -40,7 +42,7 @@ def init(path: str | Path, hash: str = "xxh3-128", shared: str | None = None) ->
     """
     path = Path(path)
     target = path if path.name == repositories.NAME else path / repositories.NAME
-    repositories.create(target, hash, shared)
+    repositories.create(target, Config(hash=hash), shared)
     return Store(target)
 
 
@@ -49,7 +51,7 @@ def discover(start: Path) -> Path:
     return repositories.discover(start)
 
 
-class Store(Committing, Loading, History, RefNames, Keeping, Upkeep, Accounts):
+class Store(Committing, Loading, History, RefNames, Keeping, Tiering, Upkeep, Accounts):
     """A store, open. Use it as a context manager, or call `close`. Safe to use from several threads.
 
     path: the `.castore` directory. last_new_bytes: what the newest commit made through this object added on disk.

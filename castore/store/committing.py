@@ -41,12 +41,13 @@ class Committing(Door):
 
         The state is read while this runs (nothing may change it), and is durable when it returns. A branch that does
         not exist begins a new history; `store.branch(name, rev)` first continues from `rev`. step: from 0 on.
-        author: who made it, by default this user. owner: who answers for it, by default whom castore.toml names.
-        sign: with the SSH key of castore.toml (True) or this one.
+        tier: says what of the state goes in, and how long that is kept. author: who made it, by default this user.
+        owner: who answers for it, by default whom castore.toml names. sign: with the SSH key of castore.toml (True) or
+        this one.
 
         Raises StateError (nothing was written), RefConflictError (another process committed first), RefNameError,
-        StorageError (the disk refused; the history is as it was), UsageError, SignatureError (it is made, but
-        not signed).
+        StorageError (the disk refused; the history is as it was), UsageError (no such tier, or it lets in nothing),
+        SignatureError (it is made, but not signed).
         """
         from castore.operations.commit import commit_state
 

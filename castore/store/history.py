@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from castore.history.walk import ancestors
+from castore.operations.elsewhere import reading
 from castore.store.door import Door
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class History(Door):
 
     def show(self, rev: str = "HEAD") -> Commit:
         """The commit that a revision names. Raises RevisionError, MissingError."""
-        return self._repo.commit(self.resolve(rev))
+        return reading(self._repo, rev, lambda repo, commit_id: repo.commit(commit_id))
 
     def log(self, rev: str | Sequence[str] = "HEAD", limit: int | None = None) -> Iterator[Commit]:
         """The commits of one or several revisions and all before them, each once, newest first and lazily.

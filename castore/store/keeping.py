@@ -23,7 +23,7 @@ class Keeping(Door):
     ) -> PruneReport:
         """Drop the states that no rule keeps. Commits stay, with all that is said of them; gc frees the space.
 
-        rules: such as `{"keep_last": 5, "keep_best": "loss=min:3"}`; default: the store's table `[retention]`.
+        rules: such as `{"keep_last": 5, "keep_best": "loss=min:3"}`; default: those of castore.toml.
         branch: only what this branch leads to and no other. Heads, tags, pins, what a run began from, and the newest
         whole state of each branch are never dropped. Raises UsageError, RevisionError, StorageError.
         """
@@ -44,7 +44,7 @@ class Keeping(Door):
         return why(self._repo, rev, configured(self._repo) if rules is None else as_rules(rules), now)
 
     def retention_rules(self) -> Rules:
-        """The rules of the store's table `[retention]`. Raises UsageError that names what is wrong there."""
+        """The rules of castore.toml, in `[retention]` and of its tiers. Raises UsageError that names what is wrong."""
         from castore.maintenance.prune import configured
 
         return configured(self._repo)

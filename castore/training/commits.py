@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import CastoreError, UsageError
 from castore.history.names import check_name
 from castore.operations.details import details
+from castore.operations.tier_content import content
 from castore.quiet import no_collection
 from castore.training.effort import AUTO, FULL, Effort, worthwhile
 from castore.training.job import Done, Job
@@ -17,6 +18,7 @@ from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 
 if TYPE_CHECKING:
     from castore.objects.commit import Commit
+    from castore.retention.tiers import Tier
     from castore.store import Store
     from castore.training.staging import Staging
 
@@ -106,13 +108,16 @@ class Commits:
         metrics: Mapping[str, float] | None = None,
         meta: Mapping[str, str] | None = None,
         tier: str | None = None,
+        tiers: Sequence[Tier] = (),
     ) -> Begun:
         """Copy a state and begin to commit it; waits first for the commit before. The state may change at once.
+
+        tiers: only what one of these lets in is copied, and committed; none: everything.
 
         Raises StateError (a leaf without a safe encoding; nothing was begun), StorageError (no memory for the copy),
         and what failed of the commit before.
         """
-        from castore.state.live import flatten
+        from castore.state.live import Flat, flatten
 
         started = time.perf_counter()
         effort = self._effort.next()
@@ -122,6 +127,9 @@ class Commits:
         staging = self._staged()
         with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
             flat = flatten(state)
+            if tiers:
+                chosen = content(flat.root, tiers)
+                flat, told = Flat(chosen.root, chosen.sources(flat.sources)), chosen.noted(told)
             copied = staging.copy(flat)
             where = (copied.staged, copied.inline, copied.known, copied.segments)
             job = Job(flat.root, *where, self.branch, told, worthwhile(effort))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader
 
 from castore.errors import CorruptError, StateError, UsageError
 from castore.objects import nodes
-from castore.objects.commit import Commit
+from castore.objects.commit import LEFT_OUT, Commit
+from castore.operations.elsewhere import reading
 from castore.operations.load import restore as restore_tree
+from castore.repo import Repository
 from castore.state.environment import environment
 from castore.store import Store
 from castore.training import parts
@@ -57,16 +59,7 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
     Warns (InexactResumeWarning) of what can't be restored exactly, and without `strict` of what does not fit.
     Raises StateError, CorruptError.
     """
-    repo = store.repository
-    root = repo.tree(commit)
-    if not isinstance(root, nodes.Map):
-        raise StateError(f"{commit.id[:12]} is no commit of a training loop: load it, or check it out")
-    there = {nodes.key_text(key) for key, _ in root.items}
-    chosen = {name: target for name, target in targets.items() if name in there or name not in parts.LAST}
-    unfit = _unfit_loaders(store, commit, {name: chosen[name] for name in chosen if name in there}, strict)
-    chosen = {name: target for name, target in chosen.items() if name not in unfit}
-    fit = dataclasses.replace(root, items=[item for item in root.items if nodes.key_text(item[0]) not in unfit])
-    left = [*unfit.values(), *restore_tree(repo, fit, chosen, strict)]
+    there, left = reading(store.repository, commit.id, lambda repo, _: _restore(store, repo, commit, targets, strict))
     if parts.GRADIENTS not in there:
         targets[parts.GRADIENTS].clear()
     if left:
@@ -76,6 +69,40 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         _warn(f"{commit.id[:12]} holds no states of random number generators, so they go on from where they are")
     for text in [*inexact, *_differences(commit)]:
         _warn(text)
+
+
+def _restore(
+    store: Store, repo: Repository, commit: Commit, targets: Mapping[str, Any], strict: bool
+) -> tuple[set[str], list[str]]:
+    """Restore a commit as `repo` has it; returns the names of its parts, and a line for each that was left as it is."""
+    root = repo.tree(commit)
+    if not isinstance(root, nodes.Map):
+        raise StateError(f"{commit.id[:12]} is no commit of a training loop: load it, or check it out")
+    there = {nodes.key_text(key) for key, _ in root.items}
+    chosen = {name: target for name, target in targets.items() if name in there or name not in parts.LAST}
+    unfit = _unfit_loaders(store, commit, {name: chosen[name] for name in chosen if name in there}, strict)
+    spared = _spared(store, commit, chosen.keys() - there)
+    chosen = {name: target for name, target in chosen.items() if name not in unfit and name not in spared}
+    fit = dataclasses.replace(root, items=[item for item in root.items if nodes.key_text(item[0]) not in unfit])
+    try:
+        unlike = restore_tree(repo, fit, chosen, strict)
+    except StateError as error:
+        if not strict or LEFT_OUT not in commit.meta:
+            raise
+        raise StateError(f"{error}; its tier {commit.tier} left out {commit.meta[LEFT_OUT]}") from None
+    return there, [*unfit.values(), *spared.values(), *unlike]
+
+
+def _spared(store: Store, commit: Commit, missing: Iterable[str]) -> dict[str, str]:
+    """Parts that a tier left out of a commit and the lowest tier would too: a restart does not need them."""
+    if LEFT_OUT not in commit.meta:
+        return {}
+    left, lowest = commit.meta[LEFT_OUT].split(", "), store.repository.tiers().lowest
+    return {
+        name: f"{name}: tier {commit.tier} leaves it out"
+        for name in sorted(missing)
+        if name in left and not lowest.lets_in((name,))
+    }
 
 
 def _unfit_loaders(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bool) -> dict[str, str]:

@@ -62,7 +62,9 @@ class Schedule:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         before, self._policy = self._policy, policy
-        self._due = {name: due for name, due in self._due.items() if getattr(policy, name) == getattr(before, name)}
+        self._due = {
+            name: due for name, due in self._due.items() if getattr(policy, name, None) == getattr(before, name, None)
+        }
 
     @property
     def overhead(self) -> float:
@@ -84,8 +86,9 @@ class Schedule:
     def _watched(self) -> tuple[str | None, bool]:
         return self._policy.metric, self._policy.higher_is_better
 
-    def decide(self, step: int, metrics: Mapping[str, float], in_flight: bool) -> Decision:
+    def decide(self, step: int, metrics: Mapping[str, float], in_flight: bool, tiers: str = "") -> Decision:
         """Call at the end of every training step. in_flight: whether a commit is being written right now.
+        tiers: those that have come due with this step, for people; "" for none.
 
         Where the answer is to save, take a commit and call `committed`. Raises UsageError when the metric that the
         policy watches is missing.
@@ -97,6 +100,8 @@ class Schedule:
         self._note_steps(step)
         self._note_time(step, now)
         self._note_metric(step, metrics)
+        if tiers:
+            self._add("tiers", tiers, step)
         self._step = step
         bound = self._policy.max_overhead
         wait_s = self._overhead.wait_s(now, bound) if bound is not None else 0.0

@@ -46,6 +46,9 @@ def test_importing_castore_loads_nothing_heavy(shell: InProcess) -> None:
         ["stats", "--commits"],
         ["prune", "--keep-last", "1"],
         ["pin", "main~1"],
+        ["tier"],
+        ["tier", "main~1", "archive", "--json"],
+        ["mirror"],
     ],
     ids=" ".join,
 )

@@ -37,7 +37,7 @@ def check(record: dict[str, object], keys: set[str]) -> None:
 
 def test_init(shell: InProcess) -> None:
     record = shell.json("init", "runs")
-    check(record, {"path", "hash"})
+    check(record, {"path", "hash", "shared"})
     assert record["path"] == str(shell.directory / "runs" / ".castore")
 
 

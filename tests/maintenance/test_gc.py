@@ -53,7 +53,8 @@ class Histories(RuleBasedStateMachine):
         self.store.commit({"x": 0}, branch="main", message="HEAD's own branch is left alone")
 
     def _moved(self, branch: str, commit: str) -> None:
-        self.logged.setdefault(branch, set()).add(commit)
+        before = {self.branches[branch]} if branch in self.branches else set()  # a reflog line has both
+        self.logged.setdefault(branch, set()).update(before, {commit})
         self.branches[branch] = commit
 
     def _reachable(self) -> set[str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from castore.history.drops import Drop
 from castore.history.walk import ancestors
 from castore.objects.commit import Commit, CommitStats, ComponentStats
+from castore.retention.of_tier import of_tier
 from castore.retention.past import Line, Past
 from castore.retention.rules import Rules
 from tests.history.commit_graphs import Commits
@@ -80,12 +81,24 @@ KEEPS = st.one_of(
 DROPS = st.tuples(st.just("drop_components"), st.sampled_from(["optimizer", "optimizer:older-than=1d", "mod*"]))
 
 
+TIERS = ("gold", "silver")
+TIER_KEEPS = st.builds(
+    lambda tier, rule: (f"{tier}/{rule[0]}", rule[1]),
+    st.sampled_from(TIERS),
+    KEEPS.filter(lambda rule: rule[0] != "keep_best"),  # whose metric a tier may lack
+)
+
+
 def rules_of(pairs: Iterable[tuple[str, object]]) -> Rules:
-    """Rules of (name, value) pairs, which may repeat a name."""
-    settings: dict[str, list[object]] = {}
+    """Rules of (name, value) pairs, which may repeat a name; "gold/keep_last" is one of the tier gold."""
+    settings: dict[str, dict[str, list[object]]] = {}
     for name, value in pairs:
-        settings.setdefault(name, []).append(value)
-    return Rules.from_mapping(settings)
+        tier, _, key = name.rpartition("/")
+        settings.setdefault(tier, {}).setdefault(key, []).append(value)
+    found = Rules.from_mapping(settings.pop("", {}))
+    for tier, own in settings.items():
+        found += of_tier(tier, Rules.from_mapping(own))
+    return found
 
 
 @st.composite
@@ -104,7 +117,8 @@ def pasts(draw: st.DrawFn, skewed: bool = True) -> Past:
         if number == 0 or draw(st.booleans()):
             metrics = {"loss": 1.0, "rare": float(number % 5)}
         meta = {"resumed-from": draw(st.sampled_from(before))} if before and draw(st.integers(0, 9)) == 0 else {}
-        commits.append(made(number, parents, minutes, metrics, meta))
+        tier = draw(st.sampled_from([None, *TIERS])) if number else None
+        commits.append(made(number, parents, minutes, metrics, meta, tier))
     numbers = st.integers(0, count - 1)
     tips = draw(st.lists(numbers, min_size=1, max_size=4, unique=True))
     drops: dict[str, Drop] = {}

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.history.drops import DROPPED, PARTIAL, PRESENT, Drop
+from castore.retention.components import by_statistics
 from castore.retention.decide import Decision, decide
-from castore.retention.past import Past
+from castore.retention.of_tier import OfTier
+from castore.retention.past import Past, view
 from castore.retention.rules import Rules
-from tests.retention.pasts import DROPS, KEEPS, NOW, pasts, rules_of, weigh
+from tests.retention.pasts import DROPS, KEEPS, NOW, TIER_KEEPS, TIERS, pasts, rules_of, weigh
 
 RANK = {DROPPED: 0, PARTIAL: 1, PRESENT: 2}
-RULES = st.lists(KEEPS | DROPS, max_size=5).map(rules_of)
+RULES = st.lists(KEEPS | TIER_KEEPS | DROPS, max_size=5).map(rules_of)
 
 
 def decided(past: Past, rules: Rules) -> Decision:
@@ -55,7 +57,13 @@ def test_heads_tags_pins_and_the_newest_whole_state_of_each_line_lose_nothing(pa
         assert verdicts[commit_id].after == verdicts[commit_id].before
 
 
-@given(pasts(), st.lists(KEEPS, min_size=1, max_size=4), KEEPS, st.lists(DROPS, max_size=2), st.data())
+@given(
+    pasts(),
+    st.lists(KEEPS | TIER_KEEPS, min_size=1, max_size=4),
+    KEEPS | TIER_KEEPS,
+    st.lists(DROPS, max_size=2),
+    st.data(),
+)
 def test_a_rule_more_never_drops_more(
     past: Past,
     rules: list[tuple[str, object]],
@@ -63,9 +71,12 @@ def test_a_rule_more_never_drops_more(
     drops: list[tuple[str, object]],
     data: st.DataObject,
 ) -> None:
-    before = decided(past, rules_of([*rules, *drops])).verdicts
+    asked = rules_of([*rules, *drops])
+    before = decided(past, asked).verdicts
     after_ = decided(past, rules_of([*data.draw(st.permutations([*rules, extra])), *drops])).verdicts
     for commit_id in before:
+        if not any(rule.applies_to(before[commit_id].commit) for _, rule in asked.keep):
+            continue  # no rule had a say in it: the first one that has may drop it
         assert RANK[after_[commit_id].after] >= RANK[before[commit_id].after]
 
 
@@ -76,6 +87,21 @@ def test_a_tag_more_never_drops_more(past: Past, rules: Rules, data: st.DataObje
     before, after_ = decided(past, rules).verdicts, decided(tagged, rules).verdicts
     for commit_id in before:
         assert RANK[after_[commit_id].after] >= RANK[before[commit_id].after]
+
+
+@given(pasts(), st.lists(TIER_KEEPS, min_size=1, max_size=4).map(rules_of))
+def test_the_rules_of_a_tier_drop_none_of_another(past: Past, rules: Rules) -> None:
+    named = {rule.tier for _, rule in rules.keep if isinstance(rule, OfTier)}
+    for verdict in decided(past, rules).verdicts.values():
+        assert verdict.commit.tier in named or not verdict.rule
+
+
+@given(pasts(), st.sampled_from(TIERS), st.integers(1, 6))
+def test_the_last_of_a_tier_are_the_last_of_its_commits(past: Past, tier: str, count: int) -> None:
+    seen = view(past, NOW, by_statistics, weigh)
+    (_, rule), *_ = rules_of([(f"{tier}/keep_last", count)]).keep
+    expected = {one.id for line in seen.lines for one in [one for one in line.commits if one.tier == tier][:count]}
+    assert {one.id for one, _ in rule.chosen(seen)} == expected
 
 
 @given(pasts(), st.lists(DROPS, max_size=3).map(rules_of))
@@ -96,7 +122,7 @@ def test_what_is_kept_says_why_and_what_is_dropped_by_which_rules(past: Past, ru
         if verdict.after != DROPPED:
             assert verdict.reasons
         elif verdict.before != DROPPED:
-            assert verdict.rule == " ".join(text for text, _ in rules.keep)
+            assert verdict.rule == " ".join(text for text, rule in rules.keep if rule.applies_to(verdict.commit))
 
 
 @given(pasts(), RULES)

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from castore.cli.options import key_option, number_pairs, text_pairs
-from castore.cli.output import first_line, json_option, print_json, short, yellow
+from castore.cli.output import first_line, json_option, print_json, printable, short, yellow
 from castore.cli.session import Session, pass_session
+from castore.objects.commit import LEFT_OUT
 from castore.quantities import size
 
 EPILOG = """\b
@@ -40,7 +41,7 @@ Examples:
     callback=text_pairs,
     help="A note to keep beside the state; repeatable.",
 )
-@click.option("--tier", metavar="T", help="A name by which retention rules can choose this commit.")
+@click.option("--tier", metavar="T", help="A tier: it says what goes in, and how long that is kept.")
 @click.option("--author", help="Who made it.  [default: you, on this machine]")
 @click.option("--owner", help="Who answers for it.  [default: owner in [commit] of castore.toml, if it names one]")
 @click.option("-S", "--sign", is_flag=True, help="Sign the commit with an SSH key; see docs/accountability.md.")
@@ -89,6 +90,8 @@ def command(
         answer = {"id": commit.id, "raw_bytes": raw_bytes, "new_bytes": new_bytes, "seconds": round(seconds, 6)}
         print_json(answer)
     else:
+        if LEFT_OUT in commit.meta:
+            click.echo(f"castore: note: tier {tier} leaves out {printable(commit.meta[LEFT_OUT])}", err=True)
         title = f" {first_line(message)}" if message else ""
         click.echo(f"{yellow(short(commit.id))}{title}")
         click.echo(f"{size(raw_bytes)} committed, {size(new_bytes)} added to the store, {seconds:.2f} s")

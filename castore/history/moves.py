@@ -1,0 +1,67 @@
+"""Tier moves: commits that are of another tier now than the one they were committed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from castore.errors import CorruptError
+from castore.history.marks import Mark, MarkFile
+
+
+@dataclass(frozen=True, slots=True)
+class TierMove:
+    """commit: its full id. time: when it was moved. tier: the one that it is of since."""
+
+    commit: str
+    time: datetime
+    tier: str
+
+
+class TierMoves:
+    """The moves of a store: its file `tiers`. Reading needs no lock; changes are made with the store's lock held."""
+
+    def __init__(self, root: Path, id_hex_length: int) -> None:
+        self._path = root / "tiers"
+        self._file = MarkFile(root, "tiers", id_hex_length)
+        self._known: tuple[bytes, dict[str, TierMove]] = b"", {}
+
+    def read(self) -> dict[str, TierMove]:
+        """All of them by commit. Raises CorruptError for a damaged line: by a partial list too much is dropped."""
+        if lines := self.damaged_lines():
+            raise CorruptError(
+                f"{self._path} has damaged lines: {', '.join(map(str, lines[:10]))}; delete or mend them"
+            )
+        return dict(self._moves())
+
+    def get(self, commit_id: str) -> TierMove | None:
+        """The move of one commit; None where it is of the tier that it was committed with, or its line is damaged."""
+        return self._moves().get(commit_id)
+
+    def add(self, moves: Iterable[TierMove]) -> None:
+        """Move commits, all at once. Raises CorruptError as `read` does."""
+        self.read()
+        self._file.update(added=[Mark(one.commit, one.time, (one.tier,)) for one in moves])
+
+    def commits(self) -> list[str]:
+        """The commits that were moved, as far as the file can be read."""
+        return list(self._moves())
+
+    def forget(self, commits: Iterable[str]) -> None:
+        """Take these commits out: they are gone. A file with damaged lines is left as it is, for somebody to mend."""
+        known = [one for one in commits if one in self._moves()]
+        if known and not self.damaged_lines():
+            self._file.update(removed=known)
+
+    def damaged_lines(self) -> list[int]:
+        """The numbers, from 1, of the lines that cannot be read."""
+        return self._file.damaged_lines()
+
+    def _moves(self) -> dict[str, TierMove]:
+        content = self._file.content()
+        if self._known[0] != content:
+            marks = self._file.read()
+            self._known = content, {one: TierMove(one, mark.time, mark.texts[0]) for one, mark in marks.items()}
+        return self._known[1]
