@@ -1,4 +1,5 @@
-"""Copying records into new packs as they are: what gc keeps of a pack that is mostly garbage."""
+"""Writing records into new packs, as they are or anew: what gc keeps of a pack that is mostly garbage, what repack
+makes."""
 
 from __future__ import annotations
 
@@ -7,18 +8,24 @@ from types import TracebackType
 
 from castore.chunks.hashing import checksum
 from castore.chunks.index import Place
+from castore.chunks.pack import Entry
 from castore.chunks.writer import PackSet
+from castore.codecs.base import Buffer
 from castore.errors import CorruptError, MissingError
 from castore.repo import Repository
 
 
 class Copier:
-    """Copies records; leaving the `with` block without `publish` deletes the copies."""
+    """Copies records; leaving the `with` block without `publish` deletes the copies.
+
+    is_empty: nothing was written so far.
+    """
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._copies = PackSet(repo.chunks.incoming, repo.hash)
         self._published = False
+        self.is_empty = True
 
     def __enter__(self) -> Copier:
         return self
@@ -37,11 +44,15 @@ class Copier:
                 raise MissingError(f"pack {place.pack.hex()} is gone; run `castore fsck`") from None
             if checksum(payload) != place.checksum:
                 raise CorruptError(
-                    f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; "
-                    "run `castore fsck --repair` before gc"
+                    f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; run `castore fsck --repair` first"
                 )
-            self._copies.append(place.entry(record_id), payload)
+            self.append(place.entry(record_id), payload)
             self._repo.progress.advance(place.length)
+
+    def append(self, entry: Entry, payload: Buffer) -> None:
+        """Write a record that was made anew. May be called from many threads."""
+        self._copies.append(entry, payload)
+        self.is_empty = False
 
     def seal(self) -> None:
         """Put what was copied so far on stable storage."""

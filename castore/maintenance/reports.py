@@ -44,6 +44,29 @@ class GcReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RepackReport:
+    """What repack did, or would do.
+
+    finished: whether all was done before its time was over. encoded_chunks, encoded_bytes: written anew, and their raw
+    bytes. moved_records: to another pack, as they are. merged_packs: small ones. before, after: all packs and their bytes,
+    those of commits made meanwhile included. damaged: chunks that
+    were left as they are since they can't be decoded, by id in hex, with why.
+    """
+
+    dry_run: bool
+    finished: bool
+    encoded_chunks: int
+    encoded_bytes: int
+    moved_records: int
+    merged_packs: int
+    before_packs: int
+    after_packs: int
+    before_bytes: int
+    after_bytes: int
+    damaged: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PruneReport:
     """What retention dropped, or would drop.
 

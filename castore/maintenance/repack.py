@@ -1,0 +1,252 @@
+"""Repack: deltas placed anew, so that the newest states load fast and old ones take little, and small packs merged.
+
+A record may be encoded against another base at any time, since a chunk's id is the hash of its raw bytes: only its
+place changes. Whoever needs the chunk meanwhile finds the one record or the other, and both decode to it. What is to
+stand on what: `placement`. All is planned and encoded without the store's lock, in batches, which are published one by
+one; each begins another epoch of the index, so that gc and commits in flight look again. A crash loses a batch.
+
+A commit made meanwhile may stand on a chunk that comes to lie deeper here. That stays readable: however deep commits
+may go by the store's settings, and whatever is there lies, repack adds to it no more than what MAX_DEPTH leaves.
+
+Memory: about 700 bytes for each chunk that a kept state needs and 300 for each record, and, however large the store and
+its states are, what is encoded at a time: 128 MiB for each thread at most, with chunks of the default size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from castore import _fs, limits
+from castore.codecs.choice import expect
+from castore.errors import LockTimeoutError, MissingError
+from castore.limits import MIB
+from castore.maintenance.copying import Copier
+from castore.maintenance.kept_states import Column, DepthOf, KeptStates
+from castore.maintenance.packing import SMALL_BYTES, OvertakenError, Packing
+from castore.maintenance.placement import Records, Track
+from castore.maintenance.record_survey import survey_records
+from castore.maintenance.reencode import Encodings, Stretch, encode, outlook
+from castore.maintenance.reports import RepackReport
+from castore.repo import Repository
+
+_BATCH_BYTES = 512 * MIB  # raw, encoded between two publications
+_WINDOW_STATES = 16  # of a line; what is left of their packs is moved once all of them are done
+_COLUMN_BYTES = 64 * MIB  # of one column's chunks, raw, in a window
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast repack may be. deadline: by `time.monotonic()`, after which no further batch begins. bytes_per_second:
+    of chunks encoded and records moved, on the average."""
+
+    deadline: float | None = None
+    bytes_per_second: float | None = None
+
+    def is_over(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def wait(self, since: float, done_bytes: int) -> None:
+        """Rest after a batch that began at `since`, if it was faster than it may be."""
+        if self.bytes_per_second is not None:
+            end = since + done_bytes / self.bytes_per_second
+            if self.deadline is not None:
+                end = min(end, self.deadline)
+            time.sleep(max(0.0, end - time.monotonic()))
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What was done in all, over several attempts."""
+
+    encodings: Encodings = field(default_factory=Encodings)
+    moved_records: int = 0
+    merged_packs: int = 0
+
+
+def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace: Pace) -> RepackReport:
+    """Place deltas anew and merge small packs.
+
+    depth_of: how deep the chunks of a commit may lie. newest: so many states of each branch stand alone. dry_run: say
+    what would be done; sizes are known only once it is. Raises LockTimeoutError when another repack is at work,
+    CorruptError when history can't be walked.
+    """
+    if not dry_run:
+        repo.require_features()
+    with _alone(repo):
+        before = repo.chunks.access.use(lambda index: index.packs())
+        sums, access = _Sums(), repo.chunks.access
+        while True:
+            access.look_again()
+            epoch = access.use(lambda index: index.epoch())
+            attempt = _Attempt(repo, epoch, sums, depth_of, newest, dry_run, pace)
+            try:
+                finished = attempt.run()
+            except OvertakenError:
+                continue
+            except MissingError:
+                if access.index.epoch() == attempt.epoch:
+                    raise
+                continue
+            after = access.index.packs()
+            return RepackReport(
+                dry_run=dry_run,
+                finished=finished,
+                encoded_chunks=sums.encodings.records,
+                encoded_bytes=sums.encodings.raw_bytes,
+                moved_records=sums.moved_records,
+                merged_packs=sums.merged_packs,
+                before_packs=len(before),
+                after_packs=len(after),
+                before_bytes=sum(before.values()),
+                after_bytes=sum(after.values()),
+                damaged={one.hex(): why for one, why in sums.encodings.damaged.items()},
+            )
+
+
+@contextlib.contextmanager
+def _alone(repo: Repository) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_fs.Lock(repo.path / "repack.lock", 0.0).held())
+        except LockTimeoutError:
+            raise LockTimeoutError(f"another repack of {repo.path} is at work; let it finish") from None
+        yield
+
+
+class _Attempt:
+    """One plan, carried out as far as nobody changes what it was made on."""
+
+    def __init__(
+        self, repo: Repository, epoch: int, sums: _Sums, depth_of: DepthOf, newest: int, dry_run: bool, pace: Pace
+    ) -> None:
+        self._repo = repo
+        self._sums = sums
+        self._dry_run = dry_run
+        self._pace = pace
+        self._states = KeptStates(repo)
+        self._survey = survey_records(repo)
+        deltas = repo.chunks.deltas
+        above = max(self._survey.deepest, deltas.max_depth, deltas.max_depth_half, deltas.max_depth_predicted)
+        most = self._states.most_depths(depth_of, newest, limits.MAX_DEPTH - above)
+        self._records = Records(self._survey.bases, self._survey.resting, most)
+        self._records.fix(self._survey.derived, self._survey.copies)
+        self._span = max(deltas.max_span, max(most.values(), default=0))
+        self._packing = Packing(repo, epoch, most)
+        self._newest = newest
+        chunk_bytes = repo.config.chunk_elements * 8
+        self._window = max(2, min(_WINDOW_STATES, _COLUMN_BYTES // chunk_bytes))
+
+    @property
+    def epoch(self) -> int:
+        return self._packing.epoch
+
+    def run(self) -> bool:
+        """Whether all was done before the time was over."""
+        try:
+            if not self._dry_run:
+                self._packing.empty(self._doubled(), _BATCH_BYTES)
+            for line in self._states.lines:
+                if not self._repack_line(line):
+                    return False
+            return self._merge()
+        finally:
+            self._sums.moved_records += self._packing.moved_records
+
+    def _doubled(self) -> list[bytes]:
+        """Packs that a crash left with records which have their place elsewhere by now."""
+        found, index = [], self._repo.chunks.access.index
+        for pack_id in self._survey.unused:
+            ids = [entry.id for entry in self._packing.entries(pack_id)]
+            if any(place is not None and place.pack != pack_id for place in index.get_many(ids)):
+                found.append(pack_id)
+        return found
+
+    def _repack_line(self, line: list[str]) -> bool:
+        columns = self._states.columns(line)
+        tracks = [Track(column.ids, self._records, self._span) for column in columns]
+        at = [0] * len(columns)  # the next position of each
+        self._repo.progress.start("Encoding", None, "bytes")
+        end = self._newest if self._newest else self._window
+        while True:
+            left: set[bytes] = set()
+            for batch in self._batches(columns, tracks, at, end):
+                left |= self._encode(batch)
+                if self._pace.is_over():
+                    break
+            if left:
+                self._packing.empty(left, _BATCH_BYTES)
+            if end >= len(line) or self._pace.is_over():
+                break
+            end += self._window
+        self._repo.progress.finish()
+        return not self._pace.is_over()
+
+    def _batches(self, columns: list[Column], tracks: list[Track], at: list[int], end: int) -> Iterator[list[Stretch]]:
+        """The stretches of a window, up to the state `end` of the line, in which something is to change."""
+        batch: list[Stretch] = []
+        size = 0
+        for number, column in enumerate(columns):
+            first = last = at[number]
+            while last < len(column.ids) and column.states[last] < end:
+                last += 1
+            if first == last:
+                continue
+            at[number] = last
+            positions = range(first, last)
+            then, choices = outlook(tracks[number], positions)
+            changing = [column.ids[p] for p, c in zip(positions, choices, strict=True) if c is not None and c.changes]
+            if not changing or self._dry_run:
+                tracks[number] = then
+            if not changing:
+                continue
+            places = self._repo.chunks.access.use(lambda index, ids=changing: index.get_many(ids))  # type: ignore[misc]
+            raw_bytes = sum(place.raw_length for place in places if place is not None)
+            if batch and size + raw_bytes > _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(Stretch(column, tracks[number], positions, len(changing), raw_bytes))
+            size += raw_bytes
+        if batch:
+            yield batch
+
+    def _encode(self, batch: list[Stretch]) -> set[bytes]:
+        """Encode and publish a batch; returns the packs in which something lies that has its place elsewhere now."""
+        done = Encodings()
+        raw_bytes = sum(stretch.raw_bytes for stretch in batch)
+        if self._dry_run:
+            done.records, done.raw_bytes = sum(stretch.chunks for stretch in batch), raw_bytes
+            self._sums.encodings.add(done)
+            return set()
+        began = time.monotonic()
+        expect(raw_bytes)
+        with Copier(self._repo) as copier:
+            for one in self._repo.chunks.pool.map(lambda stretch: encode(self._repo, stretch, copier), batch):
+                done.add(one)
+            if done.records:
+                self._packing.publish(copier)
+            else:
+                self._packing.check()
+        self._sums.encodings.add(done)
+        self._pace.wait(began, done.raw_bytes)
+        return done.left
+
+    def _merge(self) -> bool:
+        """Merge small packs of what is needed, two at least. Those of what is not are left to gc."""
+        sizes = self._repo.chunks.access.index.packs()
+        small, unused = [], []
+        for pack_id in sorted(one for one, size in sizes.items() if size < SMALL_BYTES):
+            records = self._packing.in_use(pack_id)
+            if any(self._packing.is_needed(*record) for record in records):
+                small.append(pack_id)
+            elif not records:
+                unused.append(pack_id)
+        if len(small) < 2:
+            small = []
+        self._sums.merged_packs += len(small)
+        if self._dry_run:
+            return True
+        self._packing.empty([*small, *unused], _BATCH_BYTES)
+        return True
