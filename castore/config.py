@@ -27,7 +27,8 @@ class Config:
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
     what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
-    repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
+    repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it
+    stands, for `castore.training.policy` to read.
     retention: the table `[retention]` likewise, for `castore.retention.rules`.
     """
 

@@ -7,15 +7,17 @@ its own, which gc can delete as they are.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from castore import _fs
+from castore import _fs, limits
 from castore.chunks import pack
 from castore.chunks.index import Place
 from castore.chunks.writer import pack_path
 from castore.errors import CastoreError, CorruptError, MissingError
 from castore.limits import MIB
 from castore.maintenance.copying import Copier
+from castore.maintenance.pace import Pace
 from castore.repo import Repository
 
 SMALL_BYTES = 64 * MIB  # packs below this are merged
@@ -31,8 +33,9 @@ class Packing:
     needed: the ids of the chunks that kept states need. moved_records: so far.
     """
 
-    def __init__(self, repo: Repository, epoch: int, needed: Collection[bytes]) -> None:
+    def __init__(self, repo: Repository, epoch: int, needed: Collection[bytes], pace: Pace) -> None:
         self._repo = repo
+        self._pace = pace
         self.epoch = epoch
         self._needed = needed
         self.moved_records = 0
@@ -87,18 +90,24 @@ class Packing:
         """Whether a record is to lie among those that are loaded. Objects take next to nothing, and stay together."""
         return place.kind != pack.CHUNK or record_id in self._needed
 
-    def empty(self, pack_ids: Iterable[bytes], batch_bytes: int) -> None:
-        """Move what is in use in packs to new ones, and delete them. A damaged pack stays, and that is said."""
-        for group in self._groups(sorted(pack_ids), batch_bytes):
+    def empty(self, pack_ids: Iterable[bytes], until_over: bool = False) -> bool:
+        """Move what is in use in packs to new ones, and delete them. A damaged pack stays, and that is said.
+
+        until_over: end when the time is over; returns False then.
+        """
+        for number, group in enumerate(self._groups(sorted(pack_ids))):
+            if number and until_over and self._pace.is_over():
+                return False
+            began = time.monotonic()
             with Copier(self._repo) as kept, Copier(self._repo) as rest:
                 gone = [pack_id for pack_id, records in group if self._copy(pack_id, records, kept, rest)]
                 if not rest.is_empty:
                     self.publish(rest)
                 self.publish(kept, gone)
+            self._pace.rest(began, sum(place.length for _, records in group for _, place in records))
+        return True
 
-    def _groups(
-        self, pack_ids: Sequence[bytes], batch_bytes: int
-    ) -> Iterator[list[tuple[bytes, list[tuple[bytes, Place]]]]]:
+    def _groups(self, pack_ids: Sequence[bytes]) -> Iterator[list[tuple[bytes, list[tuple[bytes, Place]]]]]:
         group: list[tuple[bytes, list[tuple[bytes, Place]]]] = []
         size = 0
         for pack_id in pack_ids:
@@ -108,7 +117,7 @@ class Packing:
                 self._repo.progress.note(f"pack {pack_id.hex()} is left as it is: {error}; run `castore fsck --repair`")
                 continue
             length = sum(place.length for _, place in records)
-            if group and size + length > batch_bytes:
+            if group and size + length > limits.PACK_TARGET_BYTES:
                 yield group
                 group, size = [], 0
             group.append((pack_id, records))

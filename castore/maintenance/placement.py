@@ -28,13 +28,14 @@ class Records:
 
     bases: of each delta. resting: those that stand alone since a delta did not pay when one was tried. most: how deep
     each chunk that a kept state needs may lie; all others are needed by nothing. fixed: records that are derived from
-    several chunks or from another tensor, for next to no bytes, and stay what they are.
+    several chunks or from another tensor, for next to no bytes, and stay what they are; below_fixed: their bases.
     """
 
     bases: Mapping[bytes, tuple[bytes, ...]]
     resting: set[bytes] = field(default_factory=set)
     most: dict[bytes, int] = field(default_factory=dict)
     fixed: set[bytes] = field(default_factory=set)
+    below_fixed: set[bytes] = field(default_factory=set)
 
     def fix(self, derived: Iterable[bytes], copies: Iterable[bytes]) -> None:
         """Fix those of the records `derived` (from several) and `copies` (of one chunk in another form) that can stay:
@@ -48,21 +49,30 @@ class Records:
             for one in (*derived, *copied)
             if one in self.most and all(base in self.most for base in self.bases[one])
         }
-        for one in copied & self.fixed:
-            self.most[one] = max(self.most[one], 1)
+        while too_deep := self._lowered(copied):
+            self.fixed -= too_deep
+        self.below_fixed = {base for one in self.fixed for base in self.bases[one]}
+
+    def _lowered(self, copied: set[bytes]) -> set[bytes]:
+        """Lower what fixed records stand on, as far as these demand. Returns those that lie too deep even so; then
+        nothing was done."""
+        most = {one: max(self.most[one], 1) for one in copied & self.fixed}
+        too_deep: set[bytes] = set()
         open_ids = list(self.fixed)
         while open_ids:
             one = open_ids.pop()
-            if one not in self.fixed:
-                continue
-            below = self.most[one] - 1
+            below = most.get(one, self.most[one]) - 1
             if below < 0:
-                self.fixed.discard(one)
+                too_deep.add(one)
                 continue
             for base in self.bases[one]:
-                if self.most[base] > below:
-                    self.most[base] = below
-                    open_ids.append(base)
+                if most.get(base, self.most[base]) > below:
+                    most[base] = below
+                    if base in self.fixed:
+                        open_ids.append(base)
+        if not too_deep:
+            self.most.update(most)
+        return too_deep
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,7 @@ class Track:
             return None
         bases, most = self._records.bases.get(chunk, ()), self._records.most[chunk]
         if most == 0:
-            return Choice(bases[0], 1, False) if self._is_near(bases) else Choice(None, 0, bool(bases))
+            return Choice(bases[0], 1, False) if self._is_near(chunk, bases) else Choice(None, 0, bool(bases))
         if not bases and chunk in self._records.resting:
             return Choice(None, 0, False)
         now = self._settled.get(bases[0]) if len(bases) == 1 else None
@@ -119,7 +129,7 @@ class Track:
                 return Choice(one.id, at - one.root, True)
         return Choice(None, 0, bool(bases))
 
-    def _is_near(self, bases: Sequence[bytes]) -> bool:
+    def _is_near(self, chunk: bytes, bases: Sequence[bytes]) -> bool:
         """Whether a chunk of a newest state stands on another tensor's, of a newest state too and standing alone: such
         as a fine-tuned model's on the one that it began from. It loads in at most two steps as it is."""
         records = self._records
@@ -128,18 +138,22 @@ class Track:
             and records.most.get(bases[0]) == 0
             and bases[0] not in records.bases
             and bases[0] not in self.ids
+            and chunk not in records.below_fixed
         )
 
     def _carries(self, at: int, base: _Settled) -> bool:
-        """Whether what stands on the chunk at `at` may come to lie on `base` as well."""
-        depths = {self.ids[at]: base.depth + 1}
+        """Whether what stands on the chunk at `at`, and may if that stands alone, may come to lie on `base` as well."""
+        depths = {self.ids[at]: 0}
         for position in range(at + 1, min(len(self.ids), at + 1 + self._span)):
             chunk = self.ids[position]
             bases = self._records.bases.get(chunk, ())
             if len(bases) != 1 or bases[0] not in depths or chunk in self._records.fixed:
                 continue
-            depth = depths[chunk] = depths[bases[0]] + 1
-            if depth > self._records.most[chunk] or position - base.root > self._span:
+            depth, most = depths[bases[0]] + 1, self._records.most[chunk]
+            if depth > most:
+                continue
+            depths[chunk] = depth
+            if depth + base.depth + 1 > most or position - base.root > self._span:
                 return False
         return True
 

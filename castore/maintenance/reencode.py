@@ -123,7 +123,8 @@ class _Encoder:
             if choice is None:
                 return
             if not choice.changes:
-                return track.settle(at, choice.base)
+                track.settle(at, choice.base)
+                return
             raw = self._bytes(chunk)
             if raw is None:
                 return

@@ -25,6 +25,7 @@ from castore.errors import LockTimeoutError, MissingError
 from castore.limits import MIB
 from castore.maintenance.copying import Copier
 from castore.maintenance.kept_states import Column, DepthOf, KeptStates
+from castore.maintenance.pace import Pace
 from castore.maintenance.packing import SMALL_BYTES, OvertakenError, Packing
 from castore.maintenance.placement import Records, Track
 from castore.maintenance.record_survey import survey_records
@@ -35,26 +36,6 @@ from castore.repo import Repository
 _BATCH_BYTES = 512 * MIB  # raw, encoded between two publications
 _WINDOW_STATES = 16  # of a line; what is left of their packs is moved once all of them are done
 _COLUMN_BYTES = 64 * MIB  # of one column's chunks, raw, in a window
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast repack may be. deadline: by `time.monotonic()`, after which no further batch begins. bytes_per_second:
-    of chunks encoded and records moved, on the average."""
-
-    deadline: float | None = None
-    bytes_per_second: float | None = None
-
-    def is_over(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
-
-    def wait(self, since: float, done_bytes: int) -> None:
-        """Rest after a batch that began at `since`, if it was faster than it may be."""
-        if self.bytes_per_second is not None:
-            end = since + done_bytes / self.bytes_per_second
-            if self.deadline is not None:
-                end = min(end, self.deadline)
-            time.sleep(max(0.0, end - time.monotonic()))
 
 
 @dataclass(slots=True)
@@ -134,7 +115,8 @@ class _Attempt:
         self._records = Records(self._survey.bases, self._survey.resting, most)
         self._records.fix(self._survey.derived, self._survey.copies)
         self._span = max(deltas.max_span, max(most.values(), default=0))
-        self._packing = Packing(repo, epoch, most)
+        self._packing = Packing(repo, epoch, most, pace)
+        self._is_over = False
         self._newest = newest
         chunk_bytes = repo.config.chunk_elements * 8
         self._window = max(2, min(_WINDOW_STATES, _COLUMN_BYTES // chunk_bytes))
@@ -147,7 +129,7 @@ class _Attempt:
         """Whether all was done before the time was over."""
         try:
             if not self._dry_run:
-                self._packing.empty(self._doubled(), _BATCH_BYTES)
+                self._packing.empty(self._doubled())
             for line in self._states.lines:
                 if not self._repack_line(line):
                     return False
@@ -174,15 +156,15 @@ class _Attempt:
             left: set[bytes] = set()
             for batch in self._batches(columns, tracks, at, end):
                 left |= self._encode(batch)
-                if self._pace.is_over():
+                if self._is_over:
                     break
             if left:
-                self._packing.empty(left, _BATCH_BYTES)
-            if end >= len(line) or self._pace.is_over():
+                self._packing.empty(left)
+            if end >= len(line) or self._is_over:
                 break
             end += self._window
         self._repo.progress.finish()
-        return not self._pace.is_over()
+        return not self._is_over
 
     def _batches(self, columns: list[Column], tracks: list[Track], at: list[int], end: int) -> Iterator[list[Stretch]]:
         """The stretches of a window, up to the state `end` of the line, in which something is to change."""
@@ -230,7 +212,8 @@ class _Attempt:
             else:
                 self._packing.check()
         self._sums.encodings.add(done)
-        self._pace.wait(began, done.raw_bytes)
+        self._pace.rest(began, done.raw_bytes)
+        self._is_over = self._pace.is_over()
         return done.left
 
     def _merge(self) -> bool:
@@ -248,5 +231,4 @@ class _Attempt:
         self._sums.merged_packs += len(small)
         if self._dry_run:
             return True
-        self._packing.empty([*small, *unused], _BATCH_BYTES)
-        return True
+        return self._packing.empty([*small, *unused], until_over=True)

@@ -48,9 +48,9 @@ class RepackReport:
     """What repack did, or would do.
 
     finished: whether all was done before its time was over. encoded_chunks, encoded_bytes: written anew, and their raw
-    bytes. moved_records: to another pack, as they are. merged_packs: small ones. before, after: all packs and their bytes,
-    those of commits made meanwhile included. damaged: chunks that
-    were left as they are since they can't be decoded, by id in hex, with why.
+    bytes. moved_records: to another pack, as they are. merged_packs: small ones. before_packs, before_bytes,
+    after_packs, after_bytes: all packs, those of commits made meanwhile included. damaged: chunks that were left as
+    they are since they can't be decoded, by id in hex, with why.
     """
 
     dry_run: bool

@@ -33,12 +33,15 @@ class Upkeep(Door):
     ) -> RepackReport:
         """Place deltas anew and merge small packs: the newest states load fast, and old ones take little.
 
-        By `[repack]` of castore.toml. Safe beside commits, readers and gc; goes on where an earlier one was interrupted.
+        By `[repack]` of castore.toml. Safe beside commits, readers and gc. One that was interrupted lost its last batch
+        at most; the next one goes on.
+
         seconds: after which no further batch begins. bytes_per_second: of what is encoded and moved, on the average.
 
         Raises LockTimeoutError when another repack is at work, CorruptError when history can't be walked.
         """
-        from castore.maintenance.repack import Pace, repack
+        from castore.maintenance.pace import Pace
+        from castore.maintenance.repack import repack
 
         settings = self._repo.config
         pace = Pace(None if seconds is None else time.monotonic() + seconds, bytes_per_second)

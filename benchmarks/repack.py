@@ -1,0 +1,149 @@
+"""What repack and gc take, and what they give, on a run that is trained here: `python -m benchmarks.repack`.
+
+A transformer is trained, every checkpoint is committed as a live state, then: repack, a prune that keeps every fourth
+state, repack and gc. Each is run in a process of its own, which gives its peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+import castore
+from benchmarks.bench import seconds_of
+from benchmarks.child import Usage, in_child
+from benchmarks.states import same_state
+from benchmarks.training.model import Shape
+from benchmarks.training.run import Settings, train
+from benchmarks.trajectories import cache_folder
+
+_MIB = 1 << 20
+_STEPS = 9  # commits one step apart, of a kind that has any
+
+
+def checkpoints(kind: str, count: int, every: int, shape: Shape, cache: Path) -> list[Path]:
+    """The checkpoints of a run, from the cache or trained now."""
+    name = f"repack-{kind}-{count}x{every}-{shape.layers}x{shape.width}"
+    folder = cache / name
+    if not folder.exists():
+        partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=cache))
+        saved = tuple(range(every, every + count)) if every == 1 else ()
+        train(Settings(kind=kind, checkpoints=count, every=every, shape=shape, save_at=saved), partial, None)
+        partial.rename(folder)
+    return sorted(folder.glob("step-*.pt"))
+
+
+def load_times(store_path: Path, revisions: list[str]) -> Iterator[tuple[str, float]]:
+    """Medians of five loads each, in turn, from the page cache; the first of each is not counted."""
+    with castore.open(store_path) as store:
+        times: dict[str, list[float]] = {rev: [] for rev in revisions}
+        for turn in range(6):
+            for rev in revisions:
+                seconds = seconds_of(lambda rev=rev: store.load(rev))  # type: ignore[misc]
+                if turn:
+                    times[rev].append(seconds)
+    for rev, found in times.items():
+        yield rev, statistics.median(found)
+
+
+def repack_store(path: str) -> dict[str, float]:
+    with castore.open(path) as store:
+        report = store.repack()
+        return {"encoded_bytes": report.encoded_bytes, "encoded_chunks": report.encoded_chunks}
+
+
+def collect_store(path: str) -> dict[str, float]:
+    with castore.open(path) as store:
+        return {"freed_bytes": store.gc().freed_bytes}
+
+
+def stored(path: Path) -> int:
+    return sum(one.stat().st_size for one in path.rglob("*.pack"))
+
+
+def say(work: str, usage: Usage, done_bytes: float, what: str) -> None:
+    rate = done_bytes / usage.seconds / 1e6
+    print(
+        f"  {work}: {usage.seconds:.2f} s, {done_bytes / 1e6:.0f} MB {what}, {rate:.0f} MB/s, "
+        f"peak {usage.peak_bytes / _MIB:.0f} MiB, {usage.grown_bytes / _MIB:.0f} MiB above what it began with"
+    )
+
+
+def report_loads(path: Path, revisions: list[str]) -> None:
+    print("  load:", ", ".join(f"{rev} {seconds * 1e3:.0f} ms" for rev, seconds in load_times(path, revisions)))
+
+
+def check(path: Path, expected: dict[str, Path]) -> None:
+    """Every state comes back bit for bit."""
+    with castore.open(path) as store:
+        for commit, file in expected.items():
+            if not same_state(store.load(commit), torch.load(file, weights_only=True)):
+                raise SystemExit(f"commit {commit} differs from {file}")
+
+
+def run(name: str, files: list[Path], folder: Path) -> None:
+    raw_bytes = sum(file.stat().st_size for file in files)
+    print(f"{name}: {len(files)} commits, {raw_bytes / 1e6:.0f} MB raw")
+    path = folder / name / ".castore"
+    commits: dict[str, Path] = {}
+    with castore.open(path, create=True) as store:
+        for file in files:
+            commits[store.commit(torch.load(file, weights_only=True), step=int(file.stem.split("-")[1])).id] = file
+    ids = list(commits)
+    revisions = ["main", ids[len(ids) // 2], ids[1], ids[0]]
+    work: list[tuple[str, Callable[[str], dict[str, float]]]] = [
+        ("repack", repack_store),
+        ("repack again", repack_store),
+    ]
+
+    def show(what: str) -> None:
+        print(f"  {what}: {stored(path) / 1e6:.1f} MB, {stored(path) / raw_bytes:.4f} of raw")
+
+    show("stored")
+    report_loads(path, revisions)
+    for title, action in work:
+        done, usage = in_child(action, str(path))
+        say(title, usage, done["encoded_bytes"], "encoded")
+    show("after repack")
+    report_loads(path, revisions)
+    check(path, commits)
+    with castore.open(path) as store:
+        kept = ids[:-1:4] + ids[-1:]
+        store.prune({"keep_last": 1, "keep_every": int(commits[kept[0]].stem.split("-")[1])}) if False else None
+        for commit in kept:
+            store.pin(commit)
+        store.prune({"keep_last": 1})
+    done, usage = in_child(repack_store, str(path))
+    say("pruned to every fourth; repack", usage, done["encoded_bytes"], "encoded")
+    done, usage = in_child(collect_store, str(path))
+    say("gc", usage, done["freed_bytes"], "freed")
+    print(f"  {stored(path) / 1e6:.1f} MB for {len(kept)} states")
+    check(path, {commit: commits[commit] for commit in kept})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--commits", type=int, default=28)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--cache", type=Path, default=None)
+    arguments = parser.parse_args()
+    shape = Shape(layers=arguments.layers, width=arguments.width, heads=arguments.width // 64)
+    cache = cache_folder(arguments.cache)
+    folder = Path(tempfile.mkdtemp(prefix="scratch-repack-", dir=cache))
+    try:
+        for kind, every in (("gpt-fp32", 20), ("gpt-bf16", 20), ("gpt-fp32", 1)):
+            files = checkpoints(kind, arguments.commits, every, shape, cache)
+            run(f"{kind}, every {every}", files, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
