@@ -10,21 +10,21 @@ import argparse
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 import castore
 from benchmarks.bench import seconds_of
-from benchmarks.child import Usage, in_child
+from benchmarks.child import Usage, in_child, measure
 from benchmarks.states import same_state
 from benchmarks.training.model import Shape
 from benchmarks.training.run import Settings, train
 from benchmarks.trajectories import cache_folder
+from castore.maintenance.reports import GcReport, RepackReport
 
 _MIB = 1 << 20
-_STEPS = 9  # commits one step apart, of a kind that has any
 
 
 def checkpoints(kind: str, count: int, every: int, shape: Shape, cache: Path) -> list[Path]:
@@ -52,22 +52,27 @@ def load_times(store_path: Path, revisions: list[str]) -> Iterator[tuple[str, fl
         yield rev, statistics.median(found)
 
 
-def repack_store(path: str) -> dict[str, float]:
+def repack_store(path: str) -> tuple[int, Usage]:
+    """Raw bytes that were encoded anew, and what that took."""
+    reports: list[RepackReport] = []
     with castore.open(path) as store:
-        report = store.repack()
-        return {"encoded_bytes": report.encoded_bytes, "encoded_chunks": report.encoded_chunks}
+        usage = measure(lambda: reports.append(store.repack()))
+    return reports[0].encoded_bytes, usage
 
 
-def collect_store(path: str) -> dict[str, float]:
+def collect_store(path: str) -> tuple[int, Usage]:
+    """Bytes that gc freed, and what that took."""
+    reports: list[GcReport] = []
     with castore.open(path) as store:
-        return {"freed_bytes": store.gc().freed_bytes}
+        usage = measure(lambda: reports.append(store.gc()))
+    return reports[0].freed_bytes, usage
 
 
 def stored(path: Path) -> int:
     return sum(one.stat().st_size for one in path.rglob("*.pack"))
 
 
-def say(work: str, usage: Usage, done_bytes: float, what: str) -> None:
+def say(work: str, usage: Usage, done_bytes: int, what: str) -> None:
     rate = done_bytes / usage.seconds / 1e6
     print(
         f"  {work}: {usage.seconds:.2f} s, {done_bytes / 1e6:.0f} MB {what}, {rate:.0f} MB/s, "
@@ -97,32 +102,27 @@ def run(name: str, files: list[Path], folder: Path) -> None:
             commits[store.commit(torch.load(file, weights_only=True), step=int(file.stem.split("-")[1])).id] = file
     ids = list(commits)
     revisions = ["main", ids[len(ids) // 2], ids[1], ids[0]]
-    work: list[tuple[str, Callable[[str], dict[str, float]]]] = [
-        ("repack", repack_store),
-        ("repack again", repack_store),
-    ]
 
     def show(what: str) -> None:
         print(f"  {what}: {stored(path) / 1e6:.1f} MB, {stored(path) / raw_bytes:.4f} of raw")
 
     show("stored")
     report_loads(path, revisions)
-    for title, action in work:
-        done, usage = in_child(action, str(path))
-        say(title, usage, done["encoded_bytes"], "encoded")
+    for title in ("repack", "repack once more"):
+        done, usage = in_child(repack_store, str(path))
+        say(title, usage, done, "encoded")
     show("after repack")
     report_loads(path, revisions)
     check(path, commits)
     with castore.open(path) as store:
         kept = ids[:-1:4] + ids[-1:]
-        store.prune({"keep_last": 1, "keep_every": int(commits[kept[0]].stem.split("-")[1])}) if False else None
         for commit in kept:
             store.pin(commit)
         store.prune({"keep_last": 1})
     done, usage = in_child(repack_store, str(path))
-    say("pruned to every fourth; repack", usage, done["encoded_bytes"], "encoded")
+    say("pruned to every fourth; repack", usage, done, "encoded")
     done, usage = in_child(collect_store, str(path))
-    say("gc", usage, done["freed_bytes"], "freed")
+    say("gc", usage, done, "freed")
     print(f"  {stored(path) / 1e6:.1f} MB for {len(kept)} states")
     check(path, {commit: commits[commit] for commit in kept})
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "pin": "Pin a commit, so that its state is never dropped; list the pins.",
     "unpin": "Let go of a pinned commit.",
     "gc": "Remove what no ref or reflog leads to, and dropped states.",
-    "repack": "Place deltas anew, so that new states load fast and old ones take little; merge small packs.",
+    "repack": "Make new states fast to load, and old ones small.",
     "fsck": "Check checksums, links and bases; repair.",
 }
 

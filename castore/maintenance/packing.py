@@ -22,6 +22,8 @@ from castore.repo import Repository
 
 SMALL_BYTES = 64 * MIB  # packs below this are merged
 
+_GROUP_RECORDS = 1 << 17  # moved between two publications
+
 
 class OvertakenError(CastoreError):
     """The index began another epoch: what was planned on has moved. Never leaves repack, which plans again."""
@@ -59,10 +61,10 @@ class Packing:
             access.after_update(access.index)
             self.epoch = access.index.epoch()
             for pack_id in going:
-                path = pack_path(repo.chunks.packs, pack_id)
                 repo.chunks.files.forget(pack_id)
-                _fs.remove(path)
-                _fs.sync_dir(path.parent)
+                _fs.remove(pack_path(repo.chunks.packs, pack_id))
+            for directory in sorted({pack_path(repo.chunks.packs, pack_id).parent for pack_id in going}):
+                _fs.sync_dir(directory)
 
     def check(self) -> None:
         """Raises OvertakenError when something was published that this plan does not know."""
@@ -109,7 +111,7 @@ class Packing:
 
     def _groups(self, pack_ids: Sequence[bytes]) -> Iterator[list[tuple[bytes, list[tuple[bytes, Place]]]]]:
         group: list[tuple[bytes, list[tuple[bytes, Place]]]] = []
-        size = 0
+        size = count = 0
         for pack_id in pack_ids:
             try:
                 records = self.in_use(pack_id)
@@ -117,11 +119,12 @@ class Packing:
                 self._repo.progress.note(f"pack {pack_id.hex()} is left as it is: {error}; run `castore fsck --repair`")
                 continue
             length = sum(place.length for _, place in records)
-            if group and size + length > limits.PACK_TARGET_BYTES:
+            if group and (size + length > limits.PACK_TARGET_BYTES or count + len(records) > _GROUP_RECORDS):
                 yield group
-                group, size = [], 0
+                group, size, count = [], 0, 0
             group.append((pack_id, records))
             size += length
+            count += len(records)
         if group:
             yield group
 

@@ -126,7 +126,7 @@ class _Encoder:
                 track.settle(at, choice.base)
                 return
             raw = self._bytes(chunk)
-            if raw is None:
+            if raw is None or len(raw) % column.dtype.width:
                 return
             base = self._bytes(choice.base) if choice.base is not None else None
             if choice.base is None or base is not None:

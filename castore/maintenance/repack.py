@@ -56,7 +56,7 @@ def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace
     """
     if not dry_run:
         repo.require_features()
-    with _alone(repo):
+    with contextlib.nullcontext() if dry_run else _alone(repo):
         before = repo.chunks.access.use(lambda index: index.packs())
         sums, access = _Sums(), repo.chunks.access
         while True:

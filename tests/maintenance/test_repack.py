@@ -294,6 +294,7 @@ def test_repack_beside_commits_readers_gc_and_another_repack(tmp_path: Path) -> 
             start(workers.churn, path, "rest", range(2 * LATER, 2 * LATER + 8)),
             start(workers.read, path, history, 6),
             start(workers.collect, path, 6),
+            start(workers.check, path, 3),
         ]
     )
     with castore.open(path) as store:
@@ -310,7 +311,7 @@ def test_death_at_each_operation_loses_nothing_and_the_next_repack_finishes(tmp_
     path = tmp_path / ".castore"
     with castore.open(path, create=True) as store:
         history = commit_states(store, range(1, 20))
-    for nth in range(1, 200):
+    for nth in range(1, 200, 2):
         process = start(workers.repack_until_death, path, nth)
         process.join(300)
         with castore.open(path) as store:
