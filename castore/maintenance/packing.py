@@ -101,12 +101,15 @@ class Packing:
             if number and until_over and self._pace.is_over():
                 return False
             began = time.monotonic()
+            moving = sum(place.length for _, records in group for _, place in records)
+            self._repo.progress.start("Moving", moving, "bytes")
             with Copier(self._repo) as kept, Copier(self._repo) as rest:
                 gone = [pack_id for pack_id, records in group if self._copy(pack_id, records, kept, rest)]
                 if not rest.is_empty:
                     self.publish(rest)
+                self._repo.progress.finish()
                 self.publish(kept, gone)
-            self._pace.rest(began, sum(place.length for _, records in group for _, place in records))
+            self._pace.rest(began, moving)
         return True
 
     def _groups(self, pack_ids: Sequence[bytes]) -> Iterator[list[tuple[bytes, list[tuple[bytes, Place]]]]]:

@@ -97,6 +97,7 @@ class _Encoder:
         """Fetch the raw bytes of chunks, all at once; where that fails one by one, to find out which are damaged."""
         places = self._repo.chunks.access.use(lambda index: index.get_many(ids))
         there = [(one, place) for one, place in zip(ids, places, strict=True) if place is not None]
+        self._found.damaged.update((one, "it is in no pack") for one in set(ids).difference(dict(there)))
         wanted = [Wanted(one, place, memoryview(bytearray(place.raw_length))) for one, place in there]
         try:
             self._repo.chunks.decoder.decode(wanted)

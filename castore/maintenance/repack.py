@@ -62,15 +62,16 @@ def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace
         while True:
             access.look_again()
             epoch = access.use(lambda index: index.epoch())
-            attempt = _Attempt(repo, epoch, sums, depth_of, newest, dry_run, pace)
+            attempt = None
             try:
+                attempt = _Attempt(repo, epoch, sums, depth_of, newest, dry_run, pace)
                 finished = attempt.run()
             except OvertakenError:
                 continue
             except MissingError:
-                if access.index.epoch() == attempt.epoch:
+                if access.index.epoch() == (epoch if attempt is None else attempt.epoch):
                     raise
-                continue
+                continue  # gc took what is needed no more
             after = access.index.packs()
             return RepackReport(
                 dry_run=dry_run,
@@ -150,7 +151,6 @@ class _Attempt:
         columns = self._states.columns(line)
         tracks = [Track(column.ids, self._records, self._span) for column in columns]
         at = [0] * len(columns)  # the next position of each
-        self._repo.progress.start("Encoding", None, "bytes")
         end = self._newest if self._newest else self._window
         while True:
             left: set[bytes] = set()
@@ -163,7 +163,6 @@ class _Attempt:
             if end >= len(line) or self._is_over:
                 break
             end += self._window
-        self._repo.progress.finish()
         return not self._is_over
 
     def _batches(self, columns: list[Column], tracks: list[Track], at: list[int], end: int) -> Iterator[list[Stretch]]:
@@ -204,9 +203,11 @@ class _Attempt:
             return set()
         began = time.monotonic()
         expect(raw_bytes)
+        self._repo.progress.start("Encoding", raw_bytes, "bytes")
         with Copier(self._repo) as copier:
             for one in self._repo.chunks.pool.map(lambda stretch: encode(self._repo, stretch, copier), batch):
                 done.add(one)
+            self._repo.progress.finish()
             if done.records:
                 self._packing.publish(copier)
             else:
