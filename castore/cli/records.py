@@ -197,7 +197,7 @@ def repack_record(report: RepackReport) -> dict[str, Any]:
         "encoded_chunks": report.encoded_chunks,
         "encoded_bytes": report.encoded_bytes,
         "moved_records": report.moved_records,
-        "merged_packs": report.merged_packs,
+        "small_packs": report.small_packs,
         "before_packs": report.before_packs,
         "after_packs": report.after_packs,
         "before_bytes": report.before_bytes,

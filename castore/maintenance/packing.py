@@ -22,7 +22,7 @@ from castore.repo import Repository
 
 SMALL_BYTES = 64 * MIB  # packs below this are merged
 
-_GROUP_RECORDS = 1 << 17  # moved between two publications
+_GROUP_RECORDS = 1 << 15  # moved between two publications
 
 
 class OvertakenError(CastoreError):

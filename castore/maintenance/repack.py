@@ -8,8 +8,8 @@ one; each begins another epoch of the index, so that gc and commits in flight lo
 A commit made meanwhile may stand on a chunk that comes to lie deeper here. That stays readable: however deep commits
 may go by the store's settings, and whatever is there lies, repack adds to it no more than what MAX_DEPTH leaves.
 
-Memory: about 700 bytes for each chunk that a kept state needs and 300 for each record, and, however large the store and
-its states are, what is encoded at a time: 128 MiB for each thread at most, with chunks of the default size.
+Memory: about 600 bytes for each chunk that a kept state needs. Beside that, however large the store and its states are,
+16 versions of one chunk for each thread, with the codecs' own, and what is noted of 32,768 records that are moved.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Sums:
 
     encodings: Encodings = field(default_factory=Encodings)
     moved_records: int = 0
-    merged_packs: int = 0
+    small_packs: int = 0
 
 
 def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace: Pace) -> RepackReport:
@@ -79,7 +79,7 @@ def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace
                 encoded_chunks=sums.encodings.records,
                 encoded_bytes=sums.encodings.raw_bytes,
                 moved_records=sums.moved_records,
-                merged_packs=sums.merged_packs,
+                small_packs=sums.small_packs if dry_run else None,
                 before_packs=len(before),
                 after_packs=len(after),
                 before_bytes=sum(before.values()),
@@ -229,7 +229,7 @@ class _Attempt:
                 unused.append(pack_id)
         if len(small) < 2:
             small = []
-        self._sums.merged_packs += len(small)
         if self._dry_run:
+            self._sums.small_packs = len(small)
             return True
         return self._packing.empty([*small, *unused], until_over=True)

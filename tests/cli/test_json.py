@@ -28,7 +28,7 @@ GC = {
     *("expired_reflog_entries", "abandoned_files", "kept_by_reflogs", "unreachable"),
 }
 REPACK = {
-    *("dry_run", "finished", "encoded_chunks", "encoded_bytes", "moved_records", "merged_packs", "damaged"),
+    *("dry_run", "finished", "encoded_chunks", "encoded_bytes", "moved_records", "small_packs", "damaged"),
     *("before_packs", "after_packs", "before_bytes", "after_bytes"),
 }
 FSCK = {"ok", "packs", "records", "commits", "read_bytes", "errors", "repaired"}

@@ -42,19 +42,16 @@ def print_report(report: RepackReport) -> None:
     """What was left alone and why, what was done, and what the packs take."""
     for chunk, why in report.damaged.items():
         click.echo(f"chunk {short(chunk)} is left as it is: {printable(why)}")
-    if not (report.encoded_chunks or report.moved_records or report.merged_packs) and report.finished:
+    if not (report.encoded_chunks or report.moved_records or report.small_packs) and report.finished:
         click.echo("nothing to do")
         return
-    would = "would encode" if report.dry_run else "encoded"
-    merge = "merge" if report.dry_run else "merged"
+    encoded = f"{report.encoded_chunks} chunks anew, {size(report.encoded_bytes)} of raw bytes"
+    if report.dry_run:
+        click.echo(f"would encode {encoded}, and merge {report.small_packs} small packs")
+        return
     click.echo(
-        f"{would} {report.encoded_chunks} chunks anew, {size(report.encoded_bytes)} of raw bytes, "
-        f"and {merge} {report.merged_packs} small packs"
+        f"encoded {encoded}: {report.before_packs} packs of {size(report.before_bytes)} before, "
+        f"{report.after_packs} of {size(report.after_bytes)} now"
     )
-    if not report.dry_run:
-        click.echo(
-            f"{report.before_packs} packs of {size(report.before_bytes)} before, "
-            f"{report.after_packs} of {size(report.after_bytes)} now"
-        )
     if not report.finished:
         click.echo("the time is over; run `castore repack` again to go on")
