@@ -10,13 +10,14 @@ import argparse
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import castore
-from benchmarks.bench import seconds_of
 from benchmarks.child import Usage, in_child, measure
 from benchmarks.states import same_state
 from benchmarks.training.model import Shape
@@ -39,49 +40,62 @@ def checkpoints(kind: str, count: int, every: int, shape: Shape, cache: Path) ->
     return sorted(folder.glob("step-*.pt"))
 
 
-def load_times(store_path: Path, revisions: list[str]) -> Iterator[tuple[str, float]]:
-    """Medians of five loads each, in turn, from the page cache; the first of each is not counted."""
-    with castore.open(store_path) as store:
-        times: dict[str, list[float]] = {rev: [] for rev in revisions}
-        for turn in range(6):
-            for rev in revisions:
-                seconds = seconds_of(lambda rev=rev: store.load(rev))  # type: ignore[misc]
-                if turn:
-                    times[rev].append(seconds)
-    for rev, found in times.items():
-        yield rev, statistics.median(found)
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a piece of work did, in bytes, and took. cpu_s: of all threads; on a busy machine that is what to compare."""
+
+    done_bytes: int
+    cpu_s: float
+    usage: Usage
 
 
-def repack_store(path: str) -> tuple[int, Usage]:
-    """Raw bytes that were encoded anew, and what that took."""
+def cpu_seconds(action: Callable[[], object]) -> float:
+    before = time.process_time()
+    action()
+    return time.process_time() - before
+
+
+def repack_store(path: str) -> Work:
+    """Bytes: raw ones that were encoded anew."""
     reports: list[RepackReport] = []
     with castore.open(path) as store:
+        before = time.process_time()
         usage = measure(lambda: reports.append(store.repack()))
-    return reports[0].encoded_bytes, usage
+        return Work(reports[0].encoded_bytes, time.process_time() - before, usage)
 
 
-def collect_store(path: str) -> tuple[int, Usage]:
-    """Bytes that gc freed, and what that took."""
+def collect_store(path: str) -> Work:
+    """Bytes: that gc freed."""
     reports: list[GcReport] = []
     with castore.open(path) as store:
+        before = time.process_time()
         usage = measure(lambda: reports.append(store.gc()))
-    return reports[0].freed_bytes, usage
+        return Work(reports[0].freed_bytes, time.process_time() - before, usage)
 
 
 def stored(path: Path) -> int:
     return sum(one.stat().st_size for one in path.rglob("*.pack"))
 
 
-def say(work: str, usage: Usage, done_bytes: int, what: str) -> None:
-    rate = done_bytes / usage.seconds / 1e6
+def say(title: str, work: Work, what: str) -> None:
+    peak, grown = work.usage.peak_bytes / _MIB, work.usage.grown_bytes / _MIB
     print(
-        f"  {work}: {usage.seconds:.2f} s, {done_bytes / 1e6:.0f} MB {what}, {rate:.0f} MB/s, "
-        f"peak {usage.peak_bytes / _MIB:.0f} MiB, {usage.grown_bytes / _MIB:.0f} MiB above what it began with"
+        f"  {title}: {work.done_bytes / 1e6:.0f} MB {what}, {work.cpu_s:.2f} s of CPU in {work.usage.seconds:.2f} s, "
+        f"{work.done_bytes / work.cpu_s / 1e6:.0f} MB a second of CPU; peak {peak:.0f} MiB, {grown:.0f} MiB of it its own"
     )
 
 
-def report_loads(path: Path, revisions: list[str]) -> None:
-    print("  load:", ", ".join(f"{rev} {seconds * 1e3:.0f} ms" for rev, seconds in load_times(path, revisions)))
+def report_loads(path: Path, commits: Mapping[str, str]) -> None:
+    """Medians of five loads each, in turn, from the page cache; the first of each is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in commits}
+    with castore.open(path) as store:
+        for turn in range(6):
+            for name, commit in commits.items():
+                seconds = cpu_seconds(lambda commit=commit: store.load(commit))  # type: ignore[misc]
+                if turn:
+                    times[name].append(seconds)
+    found = (f"{name} {statistics.median(seconds) * 1e3:.0f} ms" for name, seconds in times.items())
+    print("  load, of CPU:", ", ".join(found))
 
 
 def check(path: Path, expected: dict[str, Path]) -> None:
@@ -101,28 +115,25 @@ def run(name: str, files: list[Path], folder: Path) -> None:
         for file in files:
             commits[store.commit(torch.load(file, weights_only=True), step=int(file.stem.split("-")[1])).id] = file
     ids = list(commits)
-    revisions = ["main", ids[len(ids) // 2], ids[1], ids[0]]
+    chosen = {"newest": ids[-1], "the one before": ids[-2], "middle": ids[len(ids) // 2], "oldest": ids[0]}
 
     def show(what: str) -> None:
         print(f"  {what}: {stored(path) / 1e6:.1f} MB, {stored(path) / raw_bytes:.4f} of raw")
 
     show("stored")
-    report_loads(path, revisions)
+    report_loads(path, chosen)
     for title in ("repack", "repack once more"):
-        done, usage = in_child(repack_store, str(path))
-        say(title, usage, done, "encoded")
+        say(title, in_child(repack_store, str(path)), "encoded")
     show("after repack")
-    report_loads(path, revisions)
+    report_loads(path, chosen)
     check(path, commits)
     with castore.open(path) as store:
         kept = ids[:-1:4] + ids[-1:]
         for commit in kept:
             store.pin(commit)
         store.prune({"keep_last": 1})
-    done, usage = in_child(repack_store, str(path))
-    say("pruned to every fourth; repack", usage, done, "encoded")
-    done, usage = in_child(collect_store, str(path))
-    say("gc", usage, done, "freed")
+    say("pruned to every fourth; repack", in_child(repack_store, str(path)), "encoded")
+    say("gc", in_child(collect_store, str(path)), "freed")
     print(f"  {stored(path) / 1e6:.1f} MB for {len(kept)} states")
     check(path, {commit: commits[commit] for commit in kept})
 
