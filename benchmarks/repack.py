@@ -42,7 +42,7 @@ def checkpoints(kind: str, count: int, every: int, shape: Shape, cache: Path) ->
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a piece of work did, in bytes, and took. cpu_s: of all threads; on a busy machine that is what to compare."""
+    """What a piece of work did, in bytes, and took. cpu_s: of all threads; what to compare on a busy machine."""
 
     done_bytes: int
     cpu_s: float
@@ -81,7 +81,7 @@ def say(title: str, work: Work, what: str) -> None:
     peak, grown = work.usage.peak_bytes / _MIB, work.usage.grown_bytes / _MIB
     print(
         f"  {title}: {work.done_bytes / 1e6:.0f} MB {what}, {work.cpu_s:.2f} s of CPU in {work.usage.seconds:.2f} s, "
-        f"{work.done_bytes / work.cpu_s / 1e6:.0f} MB a second of CPU; peak {peak:.0f} MiB, {grown:.0f} MiB of it its own"
+        f"{work.done_bytes / work.cpu_s / 1e6:.0f} MB a second of CPU; peak {peak:.0f} MiB, {grown:.0f} its own"
     )
 
 
