@@ -26,13 +26,15 @@ from dataclasses import dataclass, field
 class Records:
     """What is known of a store's records, by id.
 
-    bases: of each delta. resting: those that stand alone since a delta did not pay when one was tried. most: how deep
+    bases: of each delta. resting: those that stand alone since a delta did not pay when one was tried. uncoded: whole
+    ones stored raw, which a commit in haste may have left for later. most: how deep
     each chunk that a kept state needs may lie; all others are needed by nothing. fixed: records that are derived from
     several chunks or from another tensor, for next to no bytes, and stay what they are; below_fixed: their bases.
     """
 
     bases: Mapping[bytes, tuple[bytes, ...]]
     resting: set[bytes] = field(default_factory=set)
+    uncoded: set[bytes] = field(default_factory=set)
     most: dict[bytes, int] = field(default_factory=dict)
     fixed: set[bytes] = field(default_factory=set)
     below_fixed: set[bytes] = field(default_factory=set)
@@ -78,7 +80,7 @@ class Records:
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a chunk is to stand on, None for nothing; span: versions since the one that stands alone. changes: it does
-    not yet."""
+    not yet, or its record may be made smaller."""
 
     base: bytes | None
     span: int
@@ -116,7 +118,7 @@ class Track:
             return None
         bases, most = self._records.bases.get(chunk, ()), self._records.most[chunk]
         if most == 0:
-            return Choice(bases[0], 1, False) if self._is_near(chunk, bases) else Choice(None, 0, bool(bases))
+            return Choice(bases[0], 1, False) if self._is_near(chunk, bases) else self._alone(chunk)
         if not bases and chunk in self._records.resting:
             return Choice(None, 0, False)
         now = self._settled.get(bases[0]) if len(bases) == 1 else None
@@ -127,7 +129,10 @@ class Track:
                 if not bases and not self._carries(at, one):
                     break
                 return Choice(one.id, at - one.root, True)
-        return Choice(None, 0, bool(bases))
+        return self._alone(chunk)
+
+    def _alone(self, chunk: bytes) -> Choice:
+        return Choice(None, 0, chunk in self._records.bases or chunk in self._records.uncoded)
 
     def _is_near(self, chunk: bytes, bases: Sequence[bytes]) -> bool:
         """Whether a chunk of a newest state stands on another tensor's, of a newest state too and standing alone: such

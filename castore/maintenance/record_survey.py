@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from castore import codecs, limits
+from castore.chunks import pack
+from castore.codecs.choice import TINY_BYTES
 from castore.errors import CorruptError
 from castore.repo import Repository
 
 
 @dataclass(slots=True)
 class RecordSurvey:
-    """bases: of each delta. resting: standalone records that say that a delta did not pay. derived: deltas to several
+    """bases: of each delta. resting: standalone records that say that a delta did not pay; uncoded: numbers
+    stored as they are that don't. derived: deltas to several
     chunks; copies: those to one of another length. sizes: of the packs; unused: packs with bytes that no record of the
     index has. deepest: the depth of the deepest record. About 300 bytes of memory a record."""
 
     bases: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     resting: set[bytes] = field(default_factory=set)
+    uncoded: set[bytes] = field(default_factory=set)
     derived: list[bytes] = field(default_factory=list)
     copies: list[bytes] = field(default_factory=list)
     sizes: dict[bytes, int] = field(default_factory=dict)
@@ -38,6 +42,8 @@ def survey_records(repo: Repository) -> RecordSurvey:
         if not count:
             if place.generation:
                 found.resting.add(record_id)
+            elif place.codec == codecs.RAW and place.kind == pack.CHUNK and place.raw_length >= TINY_BYTES:
+                found.uncoded.add(record_id)
             continue
         found.bases[record_id] = place.bases
         if count > 1:

@@ -11,6 +11,7 @@ from castore.chunks.bases import REST_GENERATIONS
 from castore.chunks.decode import Wanted
 from castore.chunks.hashing import checksum
 from castore.chunks.index import Place
+from castore.codecs import RAW
 from castore.codecs.choice import Encoded, choose
 from castore.errors import CorruptError
 from castore.limits import MAX_SPAN
@@ -134,7 +135,9 @@ class _Encoder:
                 break
             track.drop(choice.base)
         encoded = choose(raw, column.dtype, base, self._rows(at) if base is not None else None)
-        if encoded.is_delta and choice.base is not None:
+        if base is None and encoded.codec_id == RAW == self._places[chunk].codec:
+            track.settle(at, None)  # it was tried
+        elif encoded.is_delta and choice.base is not None:
             self._write(chunk, (choice.base,), encoded, len(raw), min(choice.span, MAX_SPAN))
             track.settle(at, choice.base)
         else:

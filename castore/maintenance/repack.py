@@ -27,7 +27,7 @@ from castore.maintenance.copying import Copier
 from castore.maintenance.kept_states import Column, DepthOf, KeptStates
 from castore.maintenance.pace import Pace
 from castore.maintenance.packing import SMALL_BYTES, OvertakenError, Packing
-from castore.maintenance.placement import Records, Track
+from castore.maintenance.placement import Choice, Records, Track
 from castore.maintenance.record_survey import survey_records
 from castore.maintenance.reencode import Encodings, Stretch, encode, outlook
 from castore.maintenance.reports import RepackReport
@@ -51,7 +51,8 @@ def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace
     """Place deltas anew and merge small packs.
 
     depth_of: how deep the chunks of a commit may lie. newest: so many states of each branch stand alone. dry_run: say
-    what would be done; sizes are known only once it is. Raises LockTimeoutError when another repack is at work,
+    what would be done; sizes are known only once it is, and whether anything is gained by coding what stands alone and
+    raw, which is left out. Raises LockTimeoutError when another repack is at work,
     CorruptError when history can't be walked.
     """
     if not dry_run:
@@ -113,7 +114,7 @@ class _Attempt:
         deltas = repo.chunks.deltas
         above = max(self._survey.deepest, deltas.max_depth, deltas.max_depth_half, deltas.max_depth_predicted)
         most = self._states.most_depths(depth_of, newest, limits.MAX_DEPTH - above)
-        self._records = Records(self._survey.bases, self._survey.resting, most)
+        self._records = Records(self._survey.bases, self._survey.resting, self._survey.uncoded, most)
         self._records.fix(self._survey.derived, self._survey.copies)
         self._span = max(deltas.max_span, max(most.values(), default=0))
         self._packing = Packing(repo, epoch, most, pace)
@@ -178,7 +179,11 @@ class _Attempt:
             at[number] = last
             positions = range(first, last)
             then, choices = outlook(tracks[number], positions)
-            changing = [column.ids[p] for p, c in zip(positions, choices, strict=True) if c is not None and c.changes]
+            changing = [
+                chunk
+                for chunk, choice in zip(column.ids[first:last], choices, strict=True)
+                if choice is not None and choice.changes and (not self._dry_run or self._is_certain(chunk, choice))
+            ]
             if not changing or self._dry_run:
                 tracks[number] = then
             if not changing:
@@ -192,6 +197,10 @@ class _Attempt:
             size += raw_bytes
         if batch:
             yield batch
+
+    def _is_certain(self, chunk: bytes, choice: Choice) -> bool:
+        """Whether a record is going to be written anew: one that is raw may be what it should be."""
+        return choice.base is not None or chunk in self._records.bases
 
     def _encode(self, batch: list[Stretch]) -> set[bytes]:
         """Encode and publish a batch; returns the packs in which something lies that has its place elsewhere now."""

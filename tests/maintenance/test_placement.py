@@ -26,7 +26,7 @@ class Model:
 
     def repack(self) -> int:
         """Place everything; after each publication no circle is there. Returns how many records were changed."""
-        records = Records(dict(self.bases), self.resting, dict(self.most))
+        records = Records(dict(self.bases), self.resting, set(), dict(self.most))
         records.fix(
             [one for one in self.derived if len(self.bases.get(one, ())) > 1],
             [one for one in self.copies if len(self.bases.get(one, ())) == 1],
@@ -157,7 +157,7 @@ def test_the_newest_stands_alone_and_chains_of_neighbours_lead_to_it() -> None:
 
 def test_a_chunk_that_can_not_be_read_carries_nothing() -> None:
     ids = [bytes([n]) for n in range(3)]
-    track = Track(ids, Records({}, set(), dict.fromkeys(ids, 2)), SPAN)
+    track = Track(ids, Records({}, most=dict.fromkeys(ids, 2)), SPAN)
     track.settle(0, None)
     track.settle(1, ids[0])
     track.drop(ids[1])

@@ -17,6 +17,7 @@ from castore.objects import nodes
 from castore.store import Store
 from castore.testing import faults
 from castore.testing.states import equal_states
+from castore.training.commits import Commits
 from tests import workers
 from tests.processes import finish, start
 from tests.samples import LARGE, assert_loads, assert_sound, flip, incoming, packs, state
@@ -194,6 +195,24 @@ def test_steps_that_an_optimizers_formula_foretells_stay_small(store: Store) -> 
     for step, expected in enumerate(states):
         assert equal_states(store.load(f"main:step={step}"), expected)
     assert_sound(store)
+
+
+def test_what_commits_in_haste_left_raw_is_coded(tmp_path: Path) -> None:
+    taken = {}
+    for effort in ("full", "fast"):
+        with castore.open(tmp_path / effort, create=True) as store:
+            commits = Commits(store, worker="thread", effort=effort)
+            for seed in range(4):
+                commits.commit(state(seed, 1 << 18))
+                commits.wait()
+            commits.close()
+            store.repack()
+            assert depths_of(store, "main") == {0}
+            assert store.repack().encoded_chunks == 0
+            taken[effort] = store.stats().stored_bytes
+            for seed in range(4):
+                assert equal_states(store.load(f"main~{3 - seed}"), state(seed, 1 << 18))
+    assert taken["fast"] <= 1.02 * taken["full"]
 
 
 def test_chunks_that_can_not_be_decoded_are_left_alone_and_named(store: Store) -> None:
