@@ -27,8 +27,9 @@ class Config:
     chunk_elements: elements of a chunk. max_depth: deltas between a record and a standalone one, at most;
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
     max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
-    what only a reflog leads to. policy: the table `[policy]` as it stands, for `castore.training.policy` to read.
-    retention: the table `[retention]` likewise, for `castore.retention.rules`; tiers: `[tiers]`, for
+    what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
+    repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it
+    stands, for `castore.training.policy` to read. retention: `[retention]`, for `castore.retention.rules`; tiers: `[tiers]`, for
     `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing: `[signing]`, for
     `castore.operations.signatures`. audited: whether the audit log gets an entry of each change. owner: of commits that
     name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
@@ -43,6 +44,8 @@ class Config:
     max_depth_predicted: int = 2
     max_span: int = 12
     reflog_expire_days: int = 30
+    repack_newest: int = 1
+    repack_max_depth: int = 8
     policy: Mapping[str, Any] = field(default_factory=dict)
     retention: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
@@ -81,6 +84,7 @@ def write(config: Config, root: Path) -> None:
                     "max_span": config.max_span,
                 },
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
+                "repack": {"newest": config.repack_newest, "max_depth": config.repack_max_depth},
                 **({"policy": dict(config.policy)} if config.policy else {}),
                 **({"retention": dict(config.retention)} if config.retention else {}),
                 **({"protect": dict(config.protect)} if config.protect else {}),
@@ -147,7 +151,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
             f"{path.parent} needs the feature {unknown[0]!r}, which this castore does not know: upgrade castore"
         )
     default = Config(uuid="")
-    delta, gc = table.get("delta", {}), table.get("gc", {})
+    delta, gc, repack = table.get("delta", {}), table.get("gc", {}), table.get("repack", {})
     config = Config(
         features=frozenset(map(str, features)),
         uuid=_setting(table, "uuid", str, path, default.uuid),
@@ -158,6 +162,8 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         max_depth_predicted=_setting(delta, "max_depth_predicted", int, path, default.max_depth_predicted),
         max_span=_setting(delta, "max_span", int, path, default.max_span),
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
+        repack_newest=_setting(repack, "newest", int, path, default.repack_newest),
+        repack_max_depth=_setting(repack, "max_depth", int, path, default.repack_max_depth),
         policy=_setting(table, "policy", dict, path, {}),
         retention=_setting(table, "retention", dict, path, {}),
         protect=_setting(table, "protect", dict, path, {}),
@@ -173,6 +179,8 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
     _bounded("delta.max_depth_predicted", config.max_depth_predicted, 0, limits.MAX_DEPTH - 1, path)
     _bounded("delta.max_span", config.max_span, 1, limits.MAX_SPAN, path)
     _bounded("gc.reflog_expire_days", config.reflog_expire_days, 0, 36500, path)
+    _bounded("repack.newest", config.repack_newest, 0, 1000, path)
+    _bounded("repack.max_depth", config.repack_max_depth, 0, limits.MAX_REPACK_DEPTH, path)
     return config
 
 

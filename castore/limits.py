@@ -16,7 +16,7 @@ MAX_OBJECT_BYTES = 64 * MIB  # one tree node or commit; trees fan out at a few K
 MAX_PAYLOAD_BYTES = MAX_OBJECT_BYTES + MIB  # no codec may expand a record by more than this
 MAX_SPAN = 255  # generations that a delta may reach back: a byte in the pack
 MAX_DEPTH = 64  # deltas between a record and a standalone one, whatever the store's setting
-MAX_TIER_DEPTH = 31  # that a tier may ask for: a copied chain on top of one that is there stays below MAX_DEPTH
+MAX_REPACK_DEPTH = 16  # that repack makes; a crash may mix old deltas and new ones, and all must stay within MAX_DEPTH
 MAX_BASES = 4  # of one record
 MAX_HELD_BYTES = 16 * MAX_CHUNK_BYTES  # of bases that one thread holds while it decodes
 

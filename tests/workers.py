@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 import castore
-from castore.errors import RefConflictError, StorageError
+from castore.errors import LockTimeoutError, RefConflictError, StorageError
 from castore.testing import faults
 from castore.testing.states import equal_states
 from tests.samples import state
@@ -201,3 +202,26 @@ def _change_everything(path: Path, seed: int) -> None:
         store.gc()
         assert store.fsck(read_data=True, repair=True).ok
         assert store.check_audit().ok
+
+
+def repack(path: Path, rounds: int) -> None:
+    """Place deltas anew a number of times; another repack may be at work."""
+    with castore.open(path) as store:
+        for _ in range(rounds):
+            with contextlib.suppress(LockTimeoutError):
+                store.repack()
+
+
+def repack_until_death(path: Path, nth: int) -> None:
+    """Place deltas anew, dying before the nth write operation."""
+    with castore.open(path) as store, faults.die_at(nth):
+        store.repack()
+
+
+def repack_until_killed(path: Path, seconds: float) -> None:
+    """Place deltas anew, ended by a signal in the midst of it, unless that comes too late."""
+    with castore.open(path) as store:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        store.repack()
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -12,7 +12,7 @@ from castore.objects.commit import OWNER, Commit, CommitStats, ComponentStats
 if TYPE_CHECKING:
     from castore.history.drops import Drop
     from castore.history.pins import Pin
-    from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport
+    from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport, RepackReport
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
     from castore.retention.decide import Verdict
@@ -187,6 +187,23 @@ def gc_record(report: GcReport) -> dict[str, Any]:
             {"commit": gone.commit, "reason": gone.reason, "step": gone.step, "message": gone.message}
             for gone in report.unreachable
         ],
+    }
+
+
+def repack_record(report: RepackReport) -> dict[str, Any]:
+    """What repack did, or would."""
+    return {
+        "dry_run": report.dry_run,
+        "finished": report.finished,
+        "encoded_chunks": report.encoded_chunks,
+        "encoded_bytes": report.encoded_bytes,
+        "moved_records": report.moved_records,
+        "small_packs": report.small_packs,
+        "before_packs": report.before_packs,
+        "after_packs": report.after_packs,
+        "before_bytes": report.before_bytes,
+        "after_bytes": report.after_bytes,
+        "damaged": [{"chunk": chunk, "reason": why} for chunk, why in report.damaged.items()],
     }
 
 

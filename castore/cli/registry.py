@@ -33,6 +33,7 @@ COMMANDS = {
     "sign": "Sign a commit with an SSH key.",
     "verify": "Verify the signatures of commits and tags.",
     "audit": "Show who changed the store, when and how; check that log.",
+    "repack": "Make new states fast to load, and old ones small.",
     "fsck": "Check checksums, links and bases; repair.",
 }
 

@@ -164,6 +164,11 @@ def _is_warm(size: int) -> bool:
     return _offered >= WARM_BYTES
 
 
+def expect(size: int) -> None:
+    """So many bytes of chunks are going to be offered in all: whoever knows that begins with the better coders."""
+    _is_warm(size)
+
+
 def _choose_by_trial(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: float) -> Encoded:
     """Integers follow patterns that an entropy does not see: encode a part of the chunk in every way."""
     part = _trial(raw, dtype.word)

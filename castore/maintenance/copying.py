@@ -1,5 +1,5 @@
-"""Copying records into new packs as they are: what gc keeps of a pack that is mostly garbage, and what another store
-is to have."""
+"""Writing records into new packs, as they are or anew: what gc keeps of a pack that is mostly garbage, what repack
+makes, what another store is to have."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from types import TracebackType
 from castore._fs import storage_errors
 from castore.chunks.hashing import checksum
 from castore.chunks.index import Place
+from castore.chunks.pack import Entry
 from castore.chunks.writer import PackSet, SealedPack
+from castore.codecs.base import Buffer
 from castore.errors import CorruptError, MissingError, StorageError
 from castore.repo import Repository
 
 
 class Copier:
-    """Copies records; leaving the `with` block without `publish` deletes the copies."""
+    """Copies records; leaving the `with` block without `publish` deletes the copies.
+
+    is_empty: nothing was written so far.
+    """
 
     def __init__(self, repo: Repository, into: Repository | None = None) -> None:
         """into: the store that gets the copies, of the same hash; None: the one that they are of."""
@@ -24,6 +29,7 @@ class Copier:
         self._into = into or repo
         self._copies = PackSet(self._into.chunks.incoming, repo.hash)
         self._published = False
+        self.is_empty = True
 
     def __enter__(self) -> Copier:
         return self
@@ -42,10 +48,15 @@ class Copier:
                 raise MissingError(f"pack {place.pack.hex()} is gone; run `castore fsck`") from None
             if checksum(payload) != place.checksum:
                 raise CorruptError(
-                    f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; run `castore fsck --repair`"
+                    f"record {record_id.hex()} of pack {place.pack.hex()} is damaged; run `castore fsck --repair` first"
                 )
-            self._copies.append(place.entry(record_id), payload)
+            self.append(place.entry(record_id), payload)
             self._repo.progress.advance(place.length)
+
+    def append(self, entry: Entry, payload: Buffer) -> None:
+        """Write a record that was made anew. May be called from many threads."""
+        self._copies.append(entry, payload)
+        self.is_empty = False
 
     def seal(self) -> None:
         """Put what was copied so far on stable storage."""

@@ -48,6 +48,30 @@ class GcReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RepackReport:
+    """What repack did, or would do.
+
+    finished: whether all was done before its time was over. encoded_chunks, encoded_bytes: written anew, and their raw
+    bytes. moved_records: to another pack, as they are. small_packs: that would be merged, of a
+    dry run. before_packs, before_bytes,
+    after_packs, after_bytes: all packs, those of commits made meanwhile included. damaged: chunks that were left as
+    they are since they can't be decoded, by id in hex, with why.
+    """
+
+    dry_run: bool
+    finished: bool
+    encoded_chunks: int
+    encoded_bytes: int
+    moved_records: int
+    small_packs: int | None
+    before_packs: int
+    after_packs: int
+    before_bytes: int
+    after_bytes: int
+    damaged: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PruneReport:
     """What retention dropped, or would drop.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from castore.objects import nodes
-from castore.operations.lineages import in_files
+from castore.objects.lineages import in_files
 from castore.operations.nearest import Nearest
 from castore.operations.sketches import is_sketched
 from castore.operations.sources import Source

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from castore import dtypes
 from castore.objects import nodes
-from castore.operations.lineages import lineages
+from castore.objects.lineages import lineages
 from castore.operations.sketches import Candidate, Kind, Sketches, kind_of
 from castore.operations.sources import Source
 from castore.repo import Repository

@@ -19,7 +19,7 @@ import xxhash
 from castore import dtypes
 from castore.errors import CorruptError, DroppedError
 from castore.objects import nodes
-from castore.operations.lineages import of_tree
+from castore.objects.lineages import of_tree
 from castore.operations.sources import Source
 from castore.repo import Repository
 

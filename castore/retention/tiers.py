@@ -130,7 +130,7 @@ def _tier(name: str, said: Any) -> Tier:
         every_steps=_whole(where, "every_steps", said, 1, 1 << 62),
         every_seconds=_seconds(where, said),
         rules=rules,
-        max_depth=_whole(where, "max_depth", said, 0, limits.MAX_TIER_DEPTH),
+        max_depth=_whole(where, "max_depth", said, 0, limits.MAX_REPACK_DEPTH),
         directory=_directory(where, said),
     )
 

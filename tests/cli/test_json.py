@@ -27,6 +27,10 @@ GC = {
     *("dry_run", "live_chunks", "removed_chunks", "freed_bytes", "removed_packs", "rewritten_packs"),
     *("expired_reflog_entries", "abandoned_files", "kept_by_reflogs", "unreachable"),
 }
+REPACK = {
+    *("dry_run", "finished", "encoded_chunks", "encoded_bytes", "moved_records", "small_packs", "damaged"),
+    *("before_packs", "after_packs", "before_bytes", "after_bytes"),
+}
 FSCK = {"ok", "packs", "records", "commits", "read_bytes", "errors", "repaired"}
 
 
@@ -162,6 +166,17 @@ def test_gc(history: InProcess, write_checkpoint: Callable[..., Path]) -> None:
     assert done["removed_chunks"] == would["removed_chunks"] > 0
     assert done["freed_bytes"] > 500_000
     assert history.json("gc")["removed_chunks"] == 0
+    assert history.json("fsck", "--read-data")["ok"] is True
+
+
+def test_repack(history: InProcess) -> None:
+    would, done = history.json("repack", "--dry-run"), history.json("repack")
+    check(would, REPACK)
+    check(done, REPACK)
+    assert (would["dry_run"], done["dry_run"], done["finished"], done["damaged"]) == (True, False, True, [])
+    assert done["encoded_chunks"] == would["encoded_chunks"] > 0
+    assert history.json("repack")["encoded_chunks"] == 0
+    assert history.ok("repack") == "nothing to do\n"
     assert history.json("fsck", "--read-data")["ok"] is True
 
 

@@ -35,7 +35,7 @@ def forget(store: Store, branch: str) -> None:
 
 
 class Histories(RuleBasedStateMachine):
-    """Branches, tags, resets, deletions and gc, against a plain model of what is reachable."""
+    """Branches, tags, resets, deletions, repack and gc, against a plain model of what is reachable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,6 +122,12 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def rebuild_index(self) -> None:
         self.store._repo.chunks.access.rebuild()
+
+    @rule()
+    def repack(self) -> None:
+        self.store.repack()
+        again = self.store.repack()
+        assert (again.encoded_chunks, again.moved_records) == (0, 0)
 
     @rule()
     def collect(self) -> None:

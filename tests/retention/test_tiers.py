@@ -55,7 +55,7 @@ def test_where_there_is_a_table_other_names_are_refused_with_those_there_are() -
         ({"a": {"every_steps": True}}, "every_steps takes"),
         ({"a": {"every_seconds": "30m"}}, "every_seconds takes a number of seconds"),
         ({"a": {"every_seconds": float("inf")}}, "every_seconds takes"),
-        ({"a": {"max_depth": 32}}, "max_depth takes a whole number from 0 to 31"),
+        ({"a": {"max_depth": 17}}, "max_depth takes a whole number from 0 to 16"),
         ({"a": {"directory": 5}}, "directory takes the path"),
         ({"a": {"directory": "x\ny"}}, "directory takes the path"),
         ({"a": {"include": [""]}}, "include takes a pattern"),
