@@ -48,14 +48,14 @@ class _Sums:
     small_packs: int = 0
 
 
-def repack(repo: Repository, depth_of: DepthOf, newest: int, dry_run: bool, pace: Pace) -> RepackReport:
+def repack(repo: Repository, dry_run: bool, pace: Pace) -> RepackReport:
     """Place deltas anew and merge small packs.
 
-    depth_of: how deep the chunks of a commit may lie. newest: so many states of each branch stand alone. dry_run: say
-    what would be done; sizes are known only once it is, and whether anything is gained by coding what stands alone and
-    raw, which is left out. Raises LockTimeoutError when another repack is at work,
-    CorruptError when history can't be walked.
+    dry_run: say what would be done; sizes are known only once it is, and whether anything is gained by coding what
+    stands alone and raw, which is left out. Raises LockTimeoutError when another repack is at work, CorruptError when
+    history can't be walked, UsageError for tiers that make no sense.
     """
+    depth_of, newest = _depths(repo), repo.config.repack_newest
     if not dry_run:
         repo.require_features()
     with contextlib.nullcontext() if dry_run else _alone(repo):

@@ -33,8 +33,8 @@ class Upkeep(Door):
     ) -> RepackReport:
         """Place deltas anew and merge small packs: the newest states load fast, and old ones take little.
 
-        By `[repack]` of castore.toml, and the depths of its tiers. Safe beside commits, readers and gc. One that was interrupted lost its last batch
-        at most; the next one goes on.
+        By `[repack]` of castore.toml, and the depths of its tiers. Safe beside commits, readers and gc. One that was
+        interrupted lost its last batch at most; the next one goes on.
 
         seconds: after which no further batch begins. bytes_per_second: of what is encoded and moved, on the average.
 
