@@ -330,11 +330,11 @@ def test_death_at_each_operation_loses_nothing_and_the_next_repack_finishes(tmp_
     path = tmp_path / ".castore"
     with castore.open(path, create=True) as store:
         history = commit_states(store, range(1, 20))
-    for nth in range(1, 200, 2):
+    for nth in range(1, 200, 3):
         process = start(workers.repack_until_death, path, nth)
         process.join(300)
         with castore.open(path) as store:
-            if nth % 3 == 0:
+            if nth % 2 == 0:
                 store._repo.chunks.access.rebuild()  # the index may be lost as well, and meets records in two packs
             assert_loads(store, history)
             assert_sound(store)
