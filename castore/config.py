@@ -30,9 +30,9 @@ class Config:
     what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
     repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it
     stands, for `castore.training.policy` to read. retention: `[retention]`, for `castore.retention.rules`; tiers:
-    `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing: `[signing]`, for
-    `castore.operations.signatures`. audited: whether the audit log gets an entry of each change. owner: of commits that
-    name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
+    `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing:
+    `[signing]`, for `castore.operations.signatures`. audited: whether the audit log gets an entry of each change.
+    owner: of commits that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below

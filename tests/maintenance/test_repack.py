@@ -107,6 +107,21 @@ def test_settings_bound_the_depth_and_say_how_many_states_stand_alone(store: Sto
         assert_loads(store, history)
 
 
+def test_a_commits_tier_bounds_the_depth_of_its_chunks(store: Store) -> None:
+    config = store.path / "castore.toml"
+    config.write_text(config.read_text() + "\n[tiers.shallow]\nmax_depth = 1\n[tiers.deep]\nmax_depth = 5\n")
+    with castore.open(store.path) as store:
+        history = {
+            store.commit(state(seed), tier="shallow" if seed % 3 == 0 else "deep").id: seed for seed in range(1, 13)
+        }
+        store.repack()
+        for commit, seed in history.items():
+            assert max(depths_of(store, commit)) <= (1 if seed % 3 == 0 else 5)
+        assert max(max(depths_of(store, commit)) for commit in history) > 1
+        assert store.repack().encoded_chunks == 0
+        assert_loads(store, history)
+
+
 def test_newer_commits_come_on_top_of_what_was_placed(store: Store) -> None:
     history = commit_states(store, range(1, 10))
     first = store.repack().encoded_chunks
@@ -330,11 +345,11 @@ def test_death_at_each_operation_loses_nothing_and_the_next_repack_finishes(tmp_
     path = tmp_path / ".castore"
     with castore.open(path, create=True) as store:
         history = commit_states(store, range(1, 20))
-    for nth in range(1, 200, 2):
+    for nth in range(1, 200, 3):
         process = start(workers.repack_until_death, path, nth)
         process.join(300)
         with castore.open(path) as store:
-            if nth % 3 == 0:
+            if nth % 2 == 0:
                 store._repo.chunks.access.rebuild()  # the index may be lost as well, and meets records in two packs
             assert_loads(store, history)
             assert_sound(store)
