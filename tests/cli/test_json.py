@@ -16,7 +16,7 @@ LISTED_KEYS = set(re.findall(r"`(\w+)`", MANUAL.split("## JSON")[1]))
 COMPONENT = {"raw_bytes", "new_raw_bytes", "stored_bytes", "delta_bytes", "tensors"}
 LOG = {
     *("id", "parents", "tree", "branch", "refs", "step", "metrics", "message", "author", "time", "tier", "meta"),
-    *("state", "raw_bytes", "stored_bytes"),
+    *("owner", "state", "raw_bytes", "stored_bytes"),
 }
 CHANGE = {"path", "change", "old", "new", "relative_l2", "max_abs"}
 STATS = {
@@ -82,7 +82,7 @@ def test_log_of_several_branches_says_which_each_commit_is_on(
 
 def test_show(history: InProcess) -> None:
     record = history.json("show", "main", "--tensors")
-    check(record, LOG - {"branch"} | {"dropped", "pinned", "environment", "stats", "entries"})
+    check(record, LOG - {"branch"} | {"dropped", "pinned", "signed", "environment", "stats", "entries"})
     assert record["dropped"] is None and record["pinned"] is None
     check(record["stats"], {"total", "components"})
     check(record["stats"]["total"], COMPONENT)
@@ -115,7 +115,7 @@ def test_checkout(history: InProcess) -> None:
 
 
 def test_branch_switch_and_tag(history: InProcess) -> None:
-    for name, listed in (("branch", {"name", "commit", "current"}), ("tag", {"name", "commit"})):
+    for name, listed in (("branch", {"name", "commit", "current"}), ("tag", {"name", "commit", "signed"})):
         check(history.json(name, "x1"), {"name", "commit", "deleted"})
         for record in history.json(name):
             check(record, listed)
