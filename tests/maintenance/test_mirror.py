@@ -203,7 +203,7 @@ def test_a_process_that_dies_at_any_write_leaves_what_the_next_run_completes(tmp
         "with castore.open(sys.argv[1]) as store, faults.die_at(int(sys.argv[2])): store.mirror()"
     )
     died = 0
-    for number in range(1, 90, 4):
+    for number in range(1, 90, 8):
         root = tmp_path / str(number)
         (root / "disk2").mkdir(parents=True)
         with tiered(root, TIERS) as store:
@@ -217,7 +217,7 @@ def test_a_process_that_dies_at_any_write_leaves_what_the_next_run_completes(tmp
             with castore.open(root / "disk2" / "copies") as second:
                 assert_loads(second, archived)
                 assert_sound(second)
-    assert died > 8
+    assert died > 5
 
 
 def test_gc_beside_takes_nothing_that_a_copy_counts_on(store: Store, copies: Path) -> None:
