@@ -22,6 +22,7 @@ from castore.errors import (
     RefConflictError,
     RefExistsError,
     RefNameError,
+    ReplayError,
     RevisionError,
     SignatureError,
     StateError,
@@ -36,7 +37,9 @@ from castore.errors import (
 
 if TYPE_CHECKING:
     from castore.checkpointer import Checkpointer
+    from castore.maintenance.verification import Replay
     from castore.objects.commit import Commit
+    from castore.state.provenance import Run
     from castore.store import Store, discover, init, open
     from castore.training.policy import Policy
     from castore.training.resume import InexactResumeWarning
@@ -47,7 +50,9 @@ _LAZY = {
     "Commit": "castore.objects.commit",
     "InexactResumeWarning": "castore.training.resume",
     "Policy": "castore.training.policy",
+    "Replay": "castore.maintenance.verification",
     "ResumableSampler": "castore.training.sampler",
+    "Run": "castore.state.provenance",
     "Store": "castore.store",
     "discover": "castore.store",
     "init": "castore.store",
@@ -68,8 +73,11 @@ __all__ = [
     "RefConflictError",
     "RefExistsError",
     "RefNameError",
+    "Replay",
+    "ReplayError",
     "ResumableSampler",
     "RevisionError",
+    "Run",
     "SignatureError",
     "StateError",
     "StorageError",

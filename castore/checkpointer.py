@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from castore.errors import CastoreError, StorageError
 from castore.objects.commit import RESUMED_FROM
 from castore.operations.details import check_step
+from castore.state.provenance import Recorded, Run
 from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
@@ -46,6 +45,7 @@ class Checkpointer:
         effort: str = "auto",
         meta: Mapping[str, str] | None = None,
         tier: str | None = None,
+        run: Run | None = None,
         report: bool | Callable[[str], None] | None = None,
         on_failure: Callable[[CastoreError], None] | None = None,
         **objects: Any,
@@ -59,8 +59,9 @@ class Checkpointer:
         memory, "disk" once and decodes what deltas are taken against. effort: "full" makes commits as small as can be;
         "fast" codes only what becomes half as large and leaves the rest to `castore repack`; "auto" is "fast" where the
         loop keeps all processors busy. meta: of each commit. tier: likewise, and says what goes in; "auto": the highest
-        that is due, as by default where castore.toml has `[tiers]`. report: a line per commit: True for standard error,
-        False for none, a function to receive it; default: on a terminal, else in the log.
+        that is due, as by default where castore.toml has `[tiers]`. run: what else is known of how commits come about
+        (configuration, data), see `castore.Run`; default: what can be found. report: a line per commit: True for
+        standard error, False for none, a function to receive it; default: on a terminal, else in the log.
         on_failure: is told of a commit that failed, before a call of the loop's raises it.
 
         Raises UsageError, RefNameError, StateError (a leaf without a safe encoding), StorageError (not enough free
@@ -71,7 +72,9 @@ class Checkpointer:
         self._parts, self._warnings = resume.loop_parts(objects)
         self._report = console.reporter(report)
         self._on_failure = on_failure
-        self._meta = dict(meta or {}) | {"torch.threads": str(torch.get_num_threads())}
+        self._meta = dict(meta or {})
+        self._run = run if run is not None else Run()
+        self._hyperparameters = parts.hyperparameters(self._parts)
         self._tiers = LoopTiers(store.repository, tier)
         self._last_step: int | None = None
         self._last_commit: str | None = None
@@ -150,7 +153,8 @@ class Checkpointer:
         state[parts.RNG] = parts.Generators().state_dict()
         meta = self._meta if self._resumed_from is None else {**self._meta, RESUMED_FROM: self._resumed_from}
         try:
-            begun = self._commits.commit(state, message, step, metrics, meta, self._tiers.name, self._tiers.content)
+            tiers, recorded = self._tiers, self._recorded()
+            begun = self._commits.commit(state, message, step, metrics, meta, tiers.name, tiers.content, recorded)
         except StorageError as error:  # it could not even be begun
             self._failed(error)
             raise
@@ -181,7 +185,7 @@ class Checkpointer:
             return 0
         commit = self._store.show(self._branch if rev is None else rev)
         targets = {**self._parts, parts.GRADIENTS: self._gradients, parts.RNG: parts.Generators()}
-        resume.restore(self._store, commit, targets, strict, self._warnings)
+        resume.restore(self._store, commit, targets, strict, self._warnings, self._recorded().provenance)
         self._last_step = commit.step
         self._last_commit = commit.id if rev is None else None
         self._resumed_from = commit.id
@@ -241,6 +245,9 @@ class Checkpointer:
         elif not self.policy.on_preemption and self._preemption is not None and not self._preemption.asked:
             self._preemption.close()
             self._preemption = None
+
+    def _recorded(self) -> Recorded:
+        return self._run.record({"hyperparameters": self._hyperparameters})
 
     def _listen(self, wait: bool) -> None:
         """Hear of the commit in flight. Raises its error, once."""

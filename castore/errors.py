@@ -18,7 +18,8 @@ CastoreError                          1   anything castore refuses or finds
 |-- UnsafePathError                  10   checkout would write outside its target
 |-- StorageError                     11   the disk refused: full, read-only, failing
 |-- LockTimeoutError                 12   another process held the store's lock for too long
-`-- SignatureError                 13   a signature that could not be made, or that is not a good one
+|-- SignatureError                   13   a signature that could not be made, or that is not a good one
+`-- ReplayError                      14   a replay function that raises, or losses that differ
 """
 
 from __future__ import annotations
@@ -102,3 +103,7 @@ class LockTimeoutError(CastoreError):
 
 class SignatureError(CastoreError):
     exit_code = 13
+
+
+class ReplayError(CastoreError):
+    exit_code = 14

@@ -31,13 +31,15 @@ MAX_CHUNKS_PER_TENSOR = 1 << 26
 MAX_TENSOR_DIMS = 64
 MAX_MESSAGE_BYTES = MIB
 MAX_PARENTS = 64
+MAX_PROVENANCE_BYTES = 4 * MIB  # of what produced a commit
+MAX_PROVENANCE_TEXT_BYTES = 256 << 10  # of one text in it, such as a diff
 
 # Refs and reflogs
 MAX_REF_NAME_BYTES = 255
 MAX_REFLOG_LINE_BYTES = 16 * 1024
 MAX_SIGNATURES_BYTES = 64 * 1024  # of one commit or tag: some 200 of Ed25519 keys
 MAX_AUDIT_LINE_BYTES = 16 * 1024
-MAX_MARK_LINE_BYTES = 16 * 1024  # of `dropped`, `pins` and `tiers`
+MAX_MARK_LINE_BYTES = 16 * 1024  # of `dropped`, `pins`, `tiers` and `verified`
 MAX_MARKS_BYTES = 256 * MIB  # over a million commits
 MAX_CONFIG_BYTES = MIB
 

@@ -22,10 +22,12 @@ from castore.history.protection import Protection
 from castore.history.refs import Refs
 from castore.history.revision import resolve
 from castore.history.signatures import Signatures
+from castore.history.verifications import Verifications
 from castore.kernels import compiling
-from castore.objects import codec, nodes
+from castore.objects import codec, nodes, provenance
 from castore.objects.commit import Commit
 from castore.objects.patterns import fitting
+from castore.objects.provenance import Provenance
 from castore.objects.read_tree import TreeReader
 from castore.progress import Progress, Silent
 from castore.quiet import no_collection
@@ -56,6 +58,7 @@ class Repository:
         self.signatures = Signatures(path, 2 * self.hash.size)
         self.moves = TierMoves(path, 2 * self.hash.size)
         self.mirrors = Mirrors(path)
+        self.verifications = Verifications(path, 2 * self.hash.size)
         deltas = DeltaLimits(
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )
@@ -87,6 +90,13 @@ class Repository:
         found = codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
         moved = self.moves.get(commit_id)
         return found if moved is None else replace(found, tier=moved.tier)
+
+    def provenance(self, commit: Commit) -> Provenance | None:
+        """What produced a commit; None for one of an older version. Raises MissingError, CorruptError."""
+        if commit.provenance is None:
+            return None
+        data = self.chunks.object(bytes.fromhex(commit.provenance), pack.PROVENANCE)
+        return provenance.decode(data, f"what produced commit {commit.id[:12]}")
 
     def commits_with_prefix(self, prefix: str) -> list[str]:
         """Full ids of up to 16 commits whose id starts with `prefix`."""

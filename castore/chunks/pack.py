@@ -31,7 +31,8 @@ CHUNK = 1  # data of a tensor or a file
 TREE = 2  # a node of a tree
 COMMIT = 3
 CHUNK_LIST = 4  # the chunk ids of one long tensor
-KINDS = (CHUNK, TREE, COMMIT, CHUNK_LIST)
+PROVENANCE = 5  # what produced a commit
+KINDS = (CHUNK, TREE, COMMIT, CHUNK_LIST, PROVENANCE)
 
 
 @dataclass(frozen=True, slots=True)

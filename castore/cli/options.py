@@ -70,3 +70,29 @@ def parse_time(text: str, now: datetime) -> datetime:
         return now - timedelta(**{f"{age[2]}s": int(age[1])})
     time = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)  # Python 3.10 knows no Z
     return time if time.tzinfo is not None else time.astimezone()
+
+
+def text_or_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that takes a text, or after an @ the file that holds it."""
+    if value is None or not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value[1:]!r} cannot be read: {error}", ctx, param) from None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """What a file of TOML (by its suffix) or JSON holds, which must be a table. Raises click.BadParameter, OSError."""
+    import json
+
+    from castore.config import parse_toml
+
+    try:
+        data = path.read_text("utf-8")
+        found = parse_toml(data) if path.suffix == ".toml" else json.loads(data)
+    except (ValueError, RecursionError) as error:  # also what the parsers raise
+        raise click.BadParameter(f"{path} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{path} holds no table of names and values")
+    return found

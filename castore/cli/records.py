@@ -12,10 +12,14 @@ from castore.objects.commit import OWNER, Commit, CommitStats, ComponentStats
 if TYPE_CHECKING:
     from castore.history.drops import Drop
     from castore.history.pins import Pin
+    from castore.history.verifications import Verification
     from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport, RepackReport
+    from castore.maintenance.verification import ReplayReport, VerifyReport
+    from castore.objects.provenance import Provenance
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
     from castore.retention.decide import Verdict
+    from castore.state.provenance.differences import Difference
 
 
 def commit_record(commit: Commit, branch: str | None, refs: Sequence[str], drop: Drop | None) -> dict[str, Any]:
@@ -85,6 +89,59 @@ def why_record(found: Explanation) -> dict[str, Any]:
     """Why a state is kept or dropped."""
     record = verdict_record(found.verdict, found.alone_bytes)
     return {**record, "dropped": drop_record(found.drop), "warnings": list(found.warnings)}
+
+
+def provenance_record(made: Provenance) -> dict[str, dict[str, str]]:
+    """What produced a commit: texts by section and name."""
+    return {section: dict(sorted(texts.items())) for section, texts in sorted(made.sections.items())}
+
+
+def difference_record(one: Difference) -> dict[str, Any]:
+    """A text that differs between what produced two commits."""
+    return {"section": one.section, "name": one.name, "old": one.old, "new": one.new, "matters": one.matters}
+
+
+def verification_record(found: Verification | None) -> dict[str, Any] | None:
+    """When a commit was last verified; None for never."""
+    if found is None:
+        return None
+    return {
+        "time": found.time.isoformat(),
+        "ok": found.ok,
+        "problem": found.problem or None,
+        "replay": found.replay or None,
+    }
+
+
+def verify_record(report: VerifyReport) -> dict[str, Any]:
+    """What verify found."""
+    replay = report.replay
+    return {
+        "commit": report.commit,
+        "ok": report.ok,
+        "tensors": report.tensors,
+        "raw_bytes": report.raw_bytes,
+        "seconds": round(report.seconds, 6),
+        "problems": list(report.problems),
+        "replay": None if replay is None else _replay_record(replay),
+    }
+
+
+def _replay_record(replay: ReplayReport) -> dict[str, Any]:
+    diverged = replay.diverged
+    return {
+        "function": replay.replay.function,
+        "steps": replay.replay.steps,
+        "metric": replay.replay.metric,
+        "tolerance": replay.replay.tolerance,
+        "compared": [
+            {"step": one.step, "recorded": one.recorded, "replayed": one.replayed, "same": one.same}
+            for one in replay.compared
+        ],
+        "diverged": None if diverged is None else diverged.step,
+        "differences": [difference_record(one) for one in replay.differences],
+        "notes": list(replay.notes),
+    }
 
 
 def component_record(stats: ComponentStats) -> dict[str, int]:

@@ -53,14 +53,16 @@ def _in_commit(
     """The bad records that a commit needs, with the path of the tensor that needs it, "" for one of its objects."""
     size = repo.hash.size
     drop = repo.drops.get(commit_id)
+    commit = repo.commit(commit_id)
+    found = [(cause, "") for cause in causes.get(bytes.fromhex(commit.provenance or ""), ())]
     if drop is not None and not drop.components:
-        return []
+        return found
     reader = repo.tree_reader()
     try:
-        root = reader.read(bytes.fromhex(repo.commit(commit_id).tree))
+        root = reader.read(bytes.fromhex(commit.tree))
     except CorruptError:
-        return [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
-    found = [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
+        return [*found, *((cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ()))]
+    found += [(cause, "") for one, _ in reader.object_ids for cause in causes.get(one, ())]
     gone = {id(entry) for entry in fitting(root, drop.components)} if drop is not None else set()
     for path, entry in nodes.tensors(root):
         if id(entry) in gone:

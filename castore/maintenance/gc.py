@@ -175,6 +175,7 @@ def _sweep(
     unused = [name for name in repo.signatures.tags() if repo.refs.tag(name) is None]
     repo.signatures.forget(_gone(repo, repo.signatures.commits()), unused)
     repo.moves.forget(_gone(repo, repo.moves.commits()))
+    repo.verifications.forget(_gone(repo, repo.verifications.read()))
     abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
     return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)
 

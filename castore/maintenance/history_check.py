@@ -39,6 +39,7 @@ def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[by
             errors.append(FsckError(problem, record=commit_id, commits=(commit_id,)))
             continue
         commits.append(commit_id)
+        _check_provenance(repo, commit, trees, missing)
         _check_state(repo, commit, drops.get(commit_id), trees, missing)
         pending.extend((parent, f"commit {commit_id}") for parent in commit.parents)
         repo.progress.advance(1)
@@ -90,6 +91,16 @@ def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
         if lines:
             errors.append(FsckError(f"the reflog of {ref} has damaged lines: {', '.join(map(str, lines[:10]))}"))
     return found
+
+
+def _check_provenance(repo: Repository, commit: Commit, seen: set[bytes], missing: dict[bytes, FsckError]) -> None:
+    if commit.provenance is None or (record_id := bytes.fromhex(commit.provenance)) in seen:
+        return
+    seen.add(record_id)
+    try:
+        repo.provenance(commit)
+    except CorruptError as error:
+        missing[record_id] = FsckError(str(error), record=commit.provenance)
 
 
 def _check_state(

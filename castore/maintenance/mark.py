@@ -31,7 +31,8 @@ def logged(repo: Repository, expire_before: datetime) -> set[str]:
 class Marker:
     """The ids of all live records; about 100 bytes of memory for each. Marking again reads only what is new.
 
-    Of a commit whose state was dropped only the commit itself is live, of one that lost components what is left.
+    Of a commit whose state was dropped only the commit itself is live, and what says how it came about; of one that
+    lost components what is left too.
     """
 
     def __init__(self, repo: Repository, tolerant: bool = False) -> None:
@@ -66,6 +67,8 @@ class Marker:
             self.commits.add(commit_id)
             fresh: list[bytes] = []
             self._add(bytes.fromhex(commit_id), fresh)
+            if commit.provenance is not None:
+                self._add(bytes.fromhex(commit.provenance), fresh)
             self._state(commit, self._drops.get(commit_id), fresh)
             open_commits.extend(commit.parents)
             self._bases(fresh)

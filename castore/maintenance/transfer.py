@@ -120,7 +120,8 @@ def _missing(
 
     A record that the target has can be decoded there: what it stands on is there too.
     """
-    wanted = {bytes.fromhex(one) for one in (*before, *(commit.id for commit in commits))}
+    whole = [*map(source.commit, before), *commits]
+    wanted = {bytes.fromhex(one) for commit in whole for one in (commit.id, commit.provenance) if one is not None}
     for commit in commits:
         wanted |= named(source, commit, drops[commit.id])
     found: dict[bytes, Place] = {}

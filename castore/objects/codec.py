@@ -29,6 +29,7 @@ def encode(commit: Commit) -> bytes:
             "meta": dict(commit.meta),
             "tier": commit.tier,
             "stats": {name: _numbers(stats) for name, stats in commit.stats.components.items()},
+            **({} if commit.provenance is None else {"provenance": bytes.fromhex(commit.provenance)}),
         }
     )
 
@@ -74,6 +75,7 @@ def _commit(commit_id: str, value: dict[str, Any]) -> Commit:
         stats=commit_stats(
             {_text(name): ComponentStats(*map(_whole, numbers)) for name, numbers in value["stats"].items()}
         ),
+        provenance=_id(value["provenance"], id_size) if "provenance" in value else None,
     )
 
 

@@ -40,7 +40,8 @@ class Commit:
     """One committed state, as `Store.commit` returns it and `Store.log` lists it.
 
     id, tree, parents: object ids in hex. time: with the author's UTC offset. step: the training step, if given.
-    environment: what the state was made with (Python, torch, host, ...). meta: the caller's own notes.
+    environment: what the state was made with, in a few words (Python, torch, host, ...). meta: the caller's own notes.
+    provenance: the id, in hex, of the object that says all of it; None in commits of older versions.
     """
 
     id: str
@@ -55,3 +56,4 @@ class Commit:
     meta: Mapping[str, str]
     tier: str | None
     stats: CommitStats
+    provenance: str | None = None

@@ -43,10 +43,10 @@ def checkout(
         raise UsageError(f"unknown format {format_!r}; castore writes {' and '.join(FORMATS)}")
     _audit(repo, repo.resolve(rev), out)
     written: list[Path] = []  # and verified: what a copy of the commit need not write again
-    return reading(repo, rev, lambda one, commit_id: _checkout(one, commit_id, out, only, format_, force, written))
+    return reading(repo, rev, lambda one, commit_id: checkout_here(one, commit_id, out, only, format_, force, written))
 
 
-def _checkout(
+def checkout_here(
     repo: Repository,
     rev: str,
     out: Path,
@@ -55,6 +55,10 @@ def _checkout(
     force: bool,
     written: list[Path],
 ) -> CheckoutReport:
+    """The same, of this very store, and without a word of it in the audit log.
+
+    written: files that need not be written again; what is written is added.
+    """
     root = repo.tree(repo.commit(rev))
     with storage_errors("create", out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)

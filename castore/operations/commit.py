@@ -170,6 +170,7 @@ def _attempts(
             author=details.author,
             time=details.time,
             environment=details.environment,
+            provenance=session.put_object(pack.PROVENANCE, details.provenance).hex(),
             meta=details.meta,
             tier=details.tier,
             stats=codec.commit_stats(components),

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from castore import limits
 from castore.errors import UsageError
 from castore.history.actor import now, whoami
 from castore.objects.commit import OWNER
 
+if TYPE_CHECKING:
+    from castore.state.provenance import Recorded
+
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What the caller says of a commit. metrics: finite or not, as floats. meta: notes by name."""
+    """What is said of a commit. metrics: finite or not, as floats. meta: notes by name.
+
+    environment: a few words on what made it. provenance: the object that says all of that.
+    """
 
     message: str
     step: int | None
@@ -24,6 +31,7 @@ class Details:
     author: str
     time: datetime
     environment: Mapping[str, str]
+    provenance: bytes
 
     def owned_by(self, owner: str) -> Details:
         """Itself, with an owner where it names none and there is one."""
@@ -61,11 +69,14 @@ def details(
     author: str | None = None,
     time: datetime | None = None,
     owner: str | None = None,
+    recorded: Recorded | None = None,
 ) -> Details:
-    """Details, with what the caller left out: who commits, the time, and the environment of this process."""
-    from castore.state.environment import environment
+    """Details, with what the caller left out: who commits, the time, and what this process is."""
+    if recorded is None:
+        from castore.state.provenance import run_of_process
 
+        recorded = run_of_process().record()
     notes = {**(meta or {}), **({OWNER: owner} if owner else {})}
-    return Details(
-        message, step, metrics or {}, notes, tier, author or whoami(), time or now(), environment()
-    ).checked()
+    by, at = author or whoami(), time or now()
+    told = Details(message, step, metrics or {}, notes, tier, by, at, recorded.summary, recorded.data)
+    return told.checked()

@@ -26,7 +26,7 @@ def entries(repo: Repository, rev: str, only: str | Sequence[str] | None) -> Ite
                 if isinstance(data, nodes.Tensor) and path and (inside is None or matches(path, inside)):
                     yield _tensor(f"{name}.{'.'.join(path)}", data)
         return
-    yield from _leaves(select(root, patterns(only)), ())
+    yield from leaves(select(root, patterns(only)))
 
 
 def _tensor(path: str, data: nodes.Tensor) -> TreeEntry:
@@ -34,7 +34,8 @@ def _tensor(path: str, data: nodes.Tensor) -> TreeEntry:
     return TreeEntry(path, data.kind, data.numpy_dtype or data.dtype, data.shape, raw_bytes(data), gone)
 
 
-def _leaves(node: nodes.Node, path: nodes.Path) -> Iterator[TreeEntry]:
+def leaves(node: nodes.Node, path: nodes.Path = ()) -> Iterator[TreeEntry]:
+    """The leaves of a state's tree in its own order."""
     dotted = ".".join(path)
     if isinstance(node, nodes.Value):
         yield TreeEntry(dotted, "value", type(node.value).__name__, value=repr(node.value))
@@ -47,11 +48,11 @@ def _leaves(node: nodes.Node, path: nodes.Path) -> Iterator[TreeEntry]:
         yield TreeEntry(dotted, node.kind, node.dtype, node.shape, 0, f"shares memory {node.base}")
     elif isinstance(node, nodes.Map):
         for key, item in node.items:
-            yield from _leaves(item, (*path, nodes.key_text(key)))
+            yield from leaves(item, (*path, nodes.key_text(key)))
     elif isinstance(node, nodes.Sequence) and node.items and all(isinstance(i, nodes.Value) for i in node.items):
         values = [item.value for item in node.items if isinstance(item, nodes.Value)]
         shown = ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "")
         yield TreeEntry(dotted, node.kind, shape=(len(values),), value=shown)
     elif isinstance(node, nodes.Sequence | nodes.Compound):
         for index, item in enumerate(node.items if isinstance(node, nodes.Sequence) else node.parts):
-            yield from _leaves(item, (*path, str(index)))
+            yield from leaves(item, (*path, str(index)))

@@ -25,15 +25,18 @@ def load(repo: Repository, rev: str, only: str | Sequence[str] | None, device: t
     Raises RevisionError, StateError (`only` fits nothing; a file that torch cannot load; DroppedError), CorruptError,
     MissingError.
     """
-
-    def work(repo: Repository, commit_id: str) -> Any:
-        root = repo.tree(repo.commit(commit_id))
-        if not isinstance(root, nodes.Directory):
-            return _state(repo, select(root, patterns(only)), device)
-        return _files(repo, root, patterns(only), device)
-
     with no_collection():  # once around all of it: each time that it is switched on again, it goes through everything
-        return reading(repo, rev, work)
+        return reading(repo, rev, lambda one, commit_id: load_here(one, commit_id, only, device))
+
+
+def load_here(
+    repo: Repository, commit_id: str, only: str | Sequence[str] | None, device: torch.device | str | None
+) -> Any:
+    """The same, of this very store: copies in second directories don't count. Raises as `load`, and DroppedError."""
+    root = repo.tree(repo.commit(commit_id))
+    if not isinstance(root, nodes.Directory):
+        return _state(repo, select(root, patterns(only)), device)
+    return _files(repo, root, patterns(only), device)
 
 
 def load_into(repo: Repository, rev: str, state: Any) -> None:

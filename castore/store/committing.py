@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from castore.objects.commit import Commit
     from castore.operations.commit import Committed
     from castore.operations.import_checkpoints import ImportedCheckpoint
+    from castore.state.provenance import Recorded, Run
 
 
 class Committing(Door):
@@ -36,6 +37,7 @@ class Committing(Door):
         time: datetime | None = None,
         owner: str | None = None,
         sign: bool | str | Path = False,
+        run: Run | None = None,
     ) -> Commit:
         """Commit a state: any nesting of dicts, lists and tuples with tensors, arrays and plain values as leaves.
 
@@ -43,7 +45,7 @@ class Committing(Door):
         not exist begins a new history; `store.branch(name, rev)` first continues from `rev`. step: from 0 on.
         tier: says what of the state goes in, and how long that is kept. author: who made it, by default this user.
         owner: who answers for it, by default whom castore.toml names. sign: with the SSH key of castore.toml (True) or
-        this one.
+        this one. run: what produces it (see `castore.Run`); default: what can be told of this process.
 
         Raises StateError (nothing was written), RefConflictError (another process committed first), RefNameError,
         StorageError (the disk refused; the history is as it was), UsageError (no such tier, or it lets in nothing),
@@ -51,7 +53,7 @@ class Committing(Door):
         """
         from castore.operations.commit import commit_state
 
-        told = details(message, step, metrics, meta, tier, author, time, owner)
+        told = details(message, step, metrics, meta, tier, author, time, owner, _recorded(run))
         self._check_key(sign)
         return self._finished(commit_state(self._repo, state, branch, told), sign)
 
@@ -69,14 +71,16 @@ class Committing(Door):
         time: datetime | None = None,
         owner: str | None = None,
         sign: bool | str | Path = False,
+        run: Run | None = None,
     ) -> Commit:
         """Commit files and directories, byte for byte; tensors inside .pt and .safetensors are stored as tensors.
 
-        branch: HEAD's by default. Raises as `commit` does, and StateError for a file that cannot be read or kept.
+        branch: HEAD's by default. run: as for `commit`.
+        Raises as that does, and StateError for a file that cannot be read or kept.
         """
         from castore.operations.commit_files import commit_files
 
-        told = details(message, step, metrics, meta, tier, author, time, owner)
+        told = details(message, step, metrics, meta, tier, author, time, owner, _recorded(run))
         self._check_key(sign)
         found = [Path(path) for path in paths]
         return self._finished(commit_files(self._repo, found, branch or self._head_branch(), told), sign)
@@ -128,3 +132,7 @@ class Committing(Door):
         if branch is None:
             raise UsageError("HEAD is at no branch; name one with --branch, or `castore switch` to one")
         return branch
+
+
+def _recorded(run: Run | None) -> Recorded | None:
+    return None if run is None else run.record()

@@ -11,7 +11,9 @@ from castore.store.door import Door
 
 if TYPE_CHECKING:
     from castore.objects.commit import Commit
+    from castore.objects.provenance import Provenance
     from castore.operations.reports import Diff, StoreStats, TreeEntry
+    from castore.state.provenance.differences import Difference
 
 
 class History(Door):
@@ -44,6 +46,40 @@ class History(Door):
         from castore.operations.diff import diff
 
         return diff(self._repo, a, b)
+
+    def provenance(self, rev: str = "HEAD") -> Provenance:
+        """What produced a commit: code, command, configuration, seeds, packages, machine, data.
+
+        Raises RevisionError, CorruptError.
+        """
+        from castore.operations.provenance import provenance
+
+        return reading(self._repo, rev, lambda repo, commit_id: provenance(repo, repo.commit(commit_id)))
+
+    def diff_provenance(self, a: str, b: str) -> list[Difference]:
+        """What differs in what produced two commits, each with whether it can change results.
+
+        Raises RevisionError, CorruptError.
+        """
+        from castore.operations.provenance import compare
+
+        return compare(self._repo, a, b)
+
+    def card(
+        self,
+        rev: str = "HEAD",
+        intended_use: str | None = None,
+        caveats: str | None = None,
+        metrics: Sequence[str] = (),
+    ) -> str:
+        """A page in Markdown about a commit, in the manner of a model card.
+
+        intended_use, caveats: default the commit's notes `intended-use` and `caveats`. metrics: those whose curves to
+        draw; default: the first three of the commit. Raises RevisionError, UsageError for a metric that none has.
+        """
+        from castore.operations.card import card
+
+        return card(self._repo, rev, intended_use, caveats, metrics)
 
     def stats(self) -> StoreStats:
         """What the store holds: raw, stored, deduplicated, delta-coded."""

@@ -10,7 +10,9 @@ from castore.history.actor import now
 from castore.store.door import Door
 
 if TYPE_CHECKING:
+    from castore.history.verifications import Verification
     from castore.maintenance.reports import FsckReport, GcReport, RepackReport
+    from castore.maintenance.verification import Replay, VerifyReport
 
 
 class Upkeep(Door):
@@ -54,3 +56,18 @@ class Upkeep(Door):
         from castore.maintenance.fsck import fsck
 
         return fsck(self._repo, read_data=read_data, repair=repair)
+
+    def verify(self, rev: str = "HEAD", replay: Replay | None = None) -> VerifyReport:
+        """Restore a commit end to end in a fresh process and check every tensor; note when that was.
+
+        replay: steps to run again from there, whose losses are compared with those that were recorded. Finds, and
+        raises nothing for it. Raises RevisionError, DroppedError; UsageError for a replay that nothing can be compared
+        with, ReplayError for one whose function can't be run.
+        """
+        from castore.maintenance.verify import verify
+
+        return verify(self._repo, rev, replay, now)
+
+    def verifications(self) -> dict[str, Verification]:
+        """When commits were last verified, by the id of the commit."""
+        return self._repo.verifications.read()

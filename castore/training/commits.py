@@ -19,6 +19,7 @@ from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 if TYPE_CHECKING:
     from castore.objects.commit import Commit
     from castore.retention.tiers import Tier
+    from castore.state.provenance import Recorded
     from castore.store import Store
     from castore.training.staging import Staging
 
@@ -109,10 +110,12 @@ class Commits:
         meta: Mapping[str, str] | None = None,
         tier: str | None = None,
         tiers: Sequence[Tier] = (),
+        recorded: Recorded | None = None,
     ) -> Begun:
         """Copy a state and begin to commit it; waits first for the commit before. The state may change at once.
 
-        tiers: only what one of these lets in is copied, and committed; none: everything.
+        tiers: only what one of these lets in is copied, and committed; none: everything. recorded: what a run says of
+        how it is made.
 
         Raises StateError (a leaf without a safe encoding; nothing was begun), StorageError (no memory for the copy),
         and what failed of the commit before.
@@ -123,7 +126,7 @@ class Commits:
         effort = self._effort.next()
         self.wait()
         waited = time.perf_counter() - started
-        told = details(message, step, metrics, meta, tier)
+        told = details(message, step, metrics, meta, tier, recorded=recorded)
         staging = self._staged()
         with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
             flat = flatten(state)

@@ -148,3 +148,23 @@ def optimizers_of(parts: Mapping[str, Any]) -> list[torch.optim.Optimizer]:
         inside = part.values() if isinstance(part, dict) else part if isinstance(part, list) else [part]
         found += [one for one in inside if isinstance(one, torch.optim.Optimizer)]
     return found
+
+
+def hyperparameters(parts: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of the groups of each optimizer among parts, as they are now, such as "optimizer.0.lr".
+
+    As they were set, where a scheduler has changed them since: what they are at a commit is in its state.
+    """
+    found: dict[str, str] = {}
+    for number, optimizer in enumerate(optimizers := optimizers_of(parts)):
+        name = type(optimizer).__name__ + (f".{number}" if len(optimizers) > 1 else "")
+        for place, group in enumerate(optimizer.param_groups):
+            at = f"{name}.{place}" if len(optimizer.param_groups) > 1 else name
+            found[f"{at}.parameters"] = str(sum(param.numel() for param in group["params"]))
+            settings = {**group, **({"lr": group["initial_lr"]} if "initial_lr" in group else {})}
+            found |= {
+                f"{at}.{key}": str(value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value)
+                for key, value in settings.items()
+                if key not in ("params", "initial_lr", "param_names")
+            }
+    return found

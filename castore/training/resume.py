@@ -8,24 +8,30 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from castore.errors import CorruptError, StateError, UsageError
 from castore.objects import nodes
 from castore.objects.commit import LEFT_OUT, Commit
+from castore.objects.provenance import Provenance
 from castore.operations.elsewhere import reading
 from castore.operations.load import restore as restore_tree
+from castore.operations.provenance import provenance
 from castore.repo import Repository
-from castore.state.environment import environment
+from castore.state.provenance.differences import Difference, explaining, restricted
 from castore.store import Store
 from castore.training import parts
 from castore.training.loaders import loader_part
 from castore.training.policy import Policy
 from castore.training.sampler import ResumableSampler
 
-_VERSIONS = ("torch", "numpy", "python")
 _SHOWN = 10
+_MOST_CHARS = 80  # of a text in a warning
+_PLAIN = {
+    ("torch", "version"): "torch",
+    ("python", "version"): "python",
+    ("code", "commit"): "the Git commit of the training code",
+}
 
 
 class InexactResumeWarning(UserWarning):
@@ -53,8 +59,16 @@ def loop_parts(objects: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return found | loaders, inexact
 
 
-def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bool, inexact: Sequence[str]) -> None:
-    """Restore a commit of a loop into its parts.
+def restore(
+    store: Store,
+    commit: Commit,
+    targets: Mapping[str, Any],
+    strict: bool,
+    inexact: Sequence[str],
+    here: Provenance | None,
+) -> None:
+    """Restore a commit of a loop into its parts. here: what the loop that goes on is run with,
+    to be compared with what the commit was; None: it is not compared.
 
     Warns (InexactResumeWarning) of what can't be restored exactly, and without `strict` of what does not fit.
     Raises StateError, CorruptError.
@@ -67,7 +81,7 @@ def restore(store: Store, commit: Commit, targets: Mapping[str, Any], strict: bo
         _warn(f"not all of {commit.id[:12]} fits, and this was left as it is: {'; '.join(left[:_SHOWN])}{more}")
     if parts.RNG not in there:
         _warn(f"{commit.id[:12]} holds no states of random number generators, so they go on from where they are")
-    for text in [*inexact, *_differences(commit)]:
+    for text in [*inexact, *(_differences(store, commit, here) if here is not None else ())]:
         _warn(text)
 
 
@@ -136,21 +150,42 @@ def best_metric(store: Store, commit: Commit, policy: Policy) -> float | None:
     return max(found) if policy.higher_is_better else min(found)
 
 
-def _differences(commit: Commit) -> list[str]:
-    """What is different here and can change results in the last bits."""
-    here = environment()
-    found = [
-        f"{name} is {here.get(name)} here and was {commit.environment[name]} then: results may differ"
-        for name in _VERSIONS
-        if name in commit.environment and commit.environment[name] != here.get(name)
-    ]
-    threads = commit.meta.get("torch.threads")
-    if threads is not None and threads != str(torch.get_num_threads()):
-        found.append(
-            f"torch computes with {torch.get_num_threads()} threads here and had {threads} then: sums may be rounded "
-            f"otherwise; torch.set_num_threads({threads}) makes them the same"
+def _differences(store: Store, commit: Commit, here: Provenance) -> list[str]:
+    """What is different here and can change results."""
+    try:
+        then = provenance(store.repository, commit)
+    except CorruptError as error:
+        return [f"how {commit.id[:12]} was made can't be read, so what is different here is not known: {error}"]
+    found = explaining(then, here if commit.provenance is not None else restricted(here, then))
+    packages = [one for one in found if one.section == "packages"]
+    texts = [_text(one) for one in found if one.section != "packages"]
+    if packages:
+        more = f"; and {len(packages) - _SHOWN} more" if len(packages) > _SHOWN else ""
+        listed = "; ".join(
+            f"{one.name} is {_shown(one.new)} here and was {_shown(one.old)} then" for one in packages[:_SHOWN]
         )
-    return found
+        texts.append(f"packages differ, so results may differ: {listed}{more}")
+    return texts
+
+
+def _text(one: Difference) -> str:
+    if (one.section, one.name) == ("numerics", "threads"):
+        return (
+            f"torch computes with {one.new} threads here and had {one.old} then: sums may be rounded otherwise; "
+            f"torch.set_num_threads({one.old}) makes them the same"
+        )
+    if (one.section, one.name) in (("code", "diff"), ("code", "untracked")):
+        what = "uncommitted changes" if one.name == "diff" else "untracked files"
+        return f"the training code has other {what} here than then: results may differ; `castore show --env` has them"
+    name = _PLAIN.get((one.section, one.name), f"{one.section} {one.name}")
+    return f"{name} is {_shown(one.new)} here and was {_shown(one.old)} then: results may differ"
+
+
+def _shown(text: str | None) -> str:
+    if text is None:
+        return "not given"
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_CHARS else f"{line[:_MOST_CHARS]}..."
 
 
 def _warn(text: str) -> None:

@@ -49,6 +49,9 @@ def test_importing_castore_loads_nothing_heavy(shell: InProcess) -> None:
         ["tier"],
         ["tier", "main~1", "archive", "--json"],
         ["mirror"],
+        ["show", "main~1", "--env"],
+        ["diff", "main~1", "main", "--env"],
+        ["card"],
     ],
     ids=" ".join,
 )

@@ -16,7 +16,7 @@ LISTED_KEYS = set(re.findall(r"`(\w+)`", MANUAL.split("## JSON")[1]))
 COMPONENT = {"raw_bytes", "new_raw_bytes", "stored_bytes", "delta_bytes", "tensors"}
 LOG = {
     *("id", "parents", "tree", "branch", "refs", "step", "metrics", "message", "author", "time", "tier", "meta"),
-    *("owner", "state", "raw_bytes", "stored_bytes"),
+    *("owner", "state", "raw_bytes", "stored_bytes", "verified"),
 }
 CHANGE = {"path", "change", "old", "new", "relative_l2", "max_abs"}
 STATS = {

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-CHUNK, TREE, COMMIT, CHUNK_LIST = 1, 2, 3, 4
+CHUNK, TREE, COMMIT, CHUNK_LIST, PROVENANCE = 1, 2, 3, 4, 5
 FLOAT, TENSOR, VIEW, SHARED, COMPOUND, MAP, SEQUENCE, FILE, DIRECTORY = range(1, 10)
 HASHES = {"xxh3-128": (16, xxhash.xxh3_128_digest), "blake3": (32, lambda data: blake3.blake3(data).digest())}
 WIDTHS = {"bytes": 1, "uint8": 1, "int8": 1, "bool": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "uint64": 8}
@@ -86,7 +86,7 @@ def read_pack(data: bytes, name: str, hash_name: str) -> list[Record]:
         (record_id, *bases), numbers, end = read_entry(footer, at, version, size)
         record = Record(data, record_id, bases, *numbers[:7])
         start = record.offset - 4 - (end - at)
-        check(record.kind in (1, 2, 3, 4), "kind")
+        check(record.kind in (1, 2, 3, 4, 5), "kind")
         check(start >= 16 and record.offset + record.length <= offset, "place")
         check(record.raw_length <= 16 << 20 or (record.kind != CHUNK and record.raw_length <= 64 << 20), "raw length")
         check(data[start : start + 4] == (b"CREC" if version == 1 else b"CRE2"), "record magic")
@@ -101,7 +101,8 @@ class IndependentReader:
         self.root = root
         config = tomllib.loads((root / "castore.toml").read_text("utf-8"))
         check(config["format_version"] == 1, "format version")
-        check(set(config.get("required_features", [])) <= {"packs-2", "retention", "tiers"}, "required features")
+        known = {"packs-2", "provenance", "retention", "tiers"}
+        check(set(config.get("required_features", [])) <= known, "required features")
         self.hash = config.get("hash", "xxh3-128")
         self.id_bytes, self.digest = HASHES[self.hash]
         self.objects_read = 0
@@ -144,6 +145,11 @@ class IndependentReader:
 
     def commit(self, commit_id: str) -> dict[str, Any]:
         return cbor2.loads(self.object(bytes.fromhex(commit_id), COMMIT))
+
+    def provenance(self, commit_id: str) -> dict[str, dict[str, str]] | None:
+        """What produced a commit, by section and name."""
+        found = self.commit(commit_id).get("provenance")
+        return None if found is None else cbor2.loads(self.object(found, PROVENANCE))
 
     def tree(self, tree_id: bytes) -> Any:
         """The root node, as CBOR has it."""

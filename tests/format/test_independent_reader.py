@@ -246,6 +246,7 @@ def test_history_reads_from_refs_and_logs(store: castore.Store) -> None:
     assert newest["time"][0] == round(second.time.timestamp() * 1_000_000)
     assert np.isnan(np.frombuffer(reader.commit(first.id)["metrics"]["loss"], "<f8")[0])
     assert reader.commit(first.id)["meta"] == {"k": "v"}
+    assert reader.provenance(first.id) == reader.provenance(second.id) == store.provenance(first.id).sections
     for name in ("logs/HEAD", "logs/refs/heads/main"):
         lines = (store.path / name).read_text("utf-8").splitlines()
         assert [line.split(" ")[:2] for line in lines] == [["0" * len(first.id), first.id], [first.id, second.id]]

@@ -51,3 +51,14 @@ def test_accelerate_loop(tmp_path: Path) -> None:
     printed = run("accelerate_loop.py", tmp_path / "run")
     assert printed.endswith("interrupted at 12: the same\n")
     assert steps(tmp_path / "run") == [20, 15, 10, 5]
+
+
+def test_replay(tmp_path: Path) -> None:
+    run("replay.py", tmp_path / "run")
+    command = [sys.executable, "-m", "castore", "-C", str(tmp_path / "run"), "verify", "main~5"]
+    command += ["--replay", "replay:replay", "--steps", "5"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    examples = ROOT / "docs" / "examples"
+    done = subprocess.run(command, cwd=examples, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "5 losses are the same bit for bit" in done.stdout

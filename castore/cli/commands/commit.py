@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from castore.cli.options import key_option, number_pairs, text_pairs
+from castore.cli.options import key_option, number_pairs, read_table, text_pairs
 from castore.cli.output import first_line, json_option, print_json, printable, short, yellow
 from castore.cli.session import Session, pass_session
 from castore.objects.commit import LEFT_OUT
@@ -17,6 +17,7 @@ EPILOG = """\b
 Examples:
   castore commit step300.pt -m "lr 3e-4" --step 300 --metric loss=2.31
   castore commit model.safetensors optimizer.pt --branch exp1 -m "warm start"
+  castore commit model.safetensors --config config.json --data data/manifest.txt
   castore commit out/checkpoint-500 -m "as the Trainer left it" --meta run=17
 """
 
@@ -42,6 +43,17 @@ Examples:
     help="A note to keep beside the state; repeatable.",
 )
 @click.option("--tier", metavar="T", help="A tier: it says what goes in, and how long that is kept.")
+@click.option(
+    "--data",
+    metavar="PATH|TEXT",
+    help="What it was trained on: a file that lists the data (a manifest), whose hash is recorded, or a version.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The configuration that it was trained with: a file of JSON or TOML, recorded by name and value.",
+)
 @click.option("--author", help="Who made it.  [default: you, on this machine]")
 @click.option("--owner", help="Who answers for it.  [default: owner in [commit] of castore.toml, if it names one]")
 @click.option("-S", "--sign", is_flag=True, help="Sign the commit with an SSH key; see docs/accountability.md.")
@@ -57,6 +69,8 @@ def command(
     metrics: dict[str, float],
     meta: dict[str, str],
     tier: str | None,
+    data: str | None,
+    config: Path | None,
     author: str | None,
     owner: str | None,
     sign: bool,
@@ -70,6 +84,11 @@ def command(
     read, is kept as plain bytes.
     """
     begin = time.perf_counter()
+    run = None
+    if data is not None or config is not None:
+        from castore.state.provenance import Run
+
+        run = Run(config=None if config is None else read_table(config), data=data)
     with session.store() as store:
         commit = store.commit_files(
             paths,
@@ -82,6 +101,7 @@ def command(
             author=author,
             owner=owner,
             sign=sign and (key or True),
+            run=run,
         )
         new_bytes = store.last_new_bytes
     seconds = time.perf_counter() - begin

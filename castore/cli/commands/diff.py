@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import click
 
 from castore.cli.output import green, json_option, print_json, print_table, printable, red
-from castore.cli.records import diff_record
+from castore.cli.provenance import print_differences
+from castore.cli.records import diff_record, difference_record
 from castore.cli.session import Session, pass_session
 from castore.operations.reports import Diff, TensorChange
 
@@ -16,6 +17,7 @@ Examples:
   castore diff main~1 main
   castore diff v1.0 exp1 --all
   castore diff main@{1} main --json
+  castore diff main exp1 --env     what differs between these two runs?
 """
 
 STYLES: dict[str, Callable[[str], str]] = {"added": green, "removed": red}
@@ -25,15 +27,27 @@ STYLES: dict[str, Callable[[str], str]] = {"added": green, "removed": red}
 @click.argument("a")
 @click.argument("b")
 @click.option("--all", "show_unchanged", is_flag=True, help="List unchanged tensors and values too.")
+@click.option("--env", "env", is_flag=True, help="Compare what produced them instead: code, config, packages, machine.")
 @json_option
 @pass_session
-def command(session: Session, a: str, b: str, show_unchanged: bool, as_json: bool) -> None:
+def command(session: Session, a: str, b: str, show_unchanged: bool, env: bool, as_json: bool) -> None:
     """Show how the state of commit B differs from that of A, tensor by tensor: added, removed, reshaped,
     or changed, and by how much.
 
     relative L2 is ||new - old|| / ||old||, and max abs the largest |new - old|, both over all elements.
+
+    With --env a star marks what can change results.
     """
+    if env and show_unchanged:
+        raise click.UsageError("--all lists tensors, and --env compares none; give one of them")
     with session.store() as store:
+        if env:
+            found = store.diff_provenance(a, b)
+            if as_json:
+                print_json([difference_record(one) for one in found])
+            else:
+                print_differences(found)
+            return
         diff = store.diff(a, b)
     if as_json:
         print_json(diff_record(diff, show_unchanged))

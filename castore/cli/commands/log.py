@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from castore.cli.output import first_line, json_option, metric, print_json, printable, red, short, timestamp, yellow
-from castore.cli.records import commit_record
+from castore.cli.records import commit_record, verification_record
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
 from castore.history.graph import graph_prefixes
@@ -50,7 +50,14 @@ def command(
         if as_json:
             tips = [(store.resolve(rev), names.branch_of(rev)) for rev in wanted]
             listed = with_branch(commits, tips)
-            print_json([commit_record(one, branch, names.at(one.id), drops.get(one.id)) for one, branch in listed])
+            verified = store.verifications()
+            print_json(
+                [
+                    commit_record(one, branch, names.at(one.id), drops.get(one.id))
+                    | {"verified": verification_record(verified.get(one.id))}
+                    for one, branch in listed
+                ]
+            )
         elif graph:
             print_graph(list(commits), names, drops)
         else:

@@ -9,6 +9,7 @@ import click
 
 from castore.cli.output import (
     bold,
+    green,
     json_option,
     metric,
     percent,
@@ -20,7 +21,15 @@ from castore.cli.output import (
     timestamp,
     yellow,
 )
-from castore.cli.records import commit_record, commit_stats_record, drop_record, pin_record
+from castore.cli.provenance import print_provenance
+from castore.cli.records import (
+    commit_record,
+    commit_stats_record,
+    drop_record,
+    pin_record,
+    provenance_record,
+    verification_record,
+)
 from castore.cli.refs import RefNames
 from castore.cli.session import Session, pass_session
 from castore.objects.commit import Commit, ComponentStats
@@ -29,12 +38,14 @@ from castore.quantities import size
 if TYPE_CHECKING:
     from castore.history.drops import Drop
     from castore.history.pins import Pin
+    from castore.history.verifications import Verification
     from castore.operations.reports import TreeEntry
 
 EPILOG = """\b
 Examples:
   castore show
   castore show main~2 --tensors
+  castore show main --env
   castore show v1.0 --only 'model.*' --json
 """
 
@@ -43,9 +54,10 @@ Examples:
 @click.argument("rev", required=False, default="HEAD")
 @click.option("-t", "--tensors", is_flag=True, help="List what the state holds: tensors, files and values.")
 @click.option("--only", metavar="PATTERN", multiple=True, help="List only these paths, such as 'model.*'; repeatable.")
+@click.option("--env", "env", is_flag=True, help="List all that produced it: code, config, packages, machine, flags.")
 @json_option
 @pass_session
-def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as_json: bool) -> None:
+def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], env: bool, as_json: bool) -> None:
     """Show the commit REV (HEAD unless you name another): where it came from, its metrics, what it took,
     and what made it.
     """
@@ -54,6 +66,8 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
         names = RefNames(store)
         signed = commit.id in store.signed()[0]
         drop, pin = store.drops().get(commit.id), store.pins().get(commit.id)
+        verified = store.verifications().get(commit.id)
+        made = store.provenance(commit.id) if env else None
         entries = list(store.entries(commit.id, only or None)) if tensors or only else None
     if as_json:
         record = commit_record(commit, None, names.at(commit.id), drop)
@@ -61,15 +75,20 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
         record["dropped"] = drop_record(drop)
         record["pinned"] = None if pin is None else pin_record(pin)
         record["signed"] = signed
+        record["verified"] = verification_record(verified)
         record["environment"] = dict(commit.environment)
         record["stats"] = commit_stats_record(commit.stats)
+        if made is not None:
+            record["provenance"] = provenance_record(made)
         if entries is not None:
             record["entries"] = [entry_record(entry) for entry in entries]
         print_json(record)
         return
-    print_header(commit, names.decoration(commit.id), drop, pin, signed)
+    print_header(commit, names.decoration(commit.id), drop, pin, signed, verified)
     print_sizes(commit.stats.components, commit.stats.total)
-    if commit.environment:
+    if made is not None:
+        print_provenance(made)
+    elif commit.environment:
         click.echo()
         print_fields([(printable(name), printable(text)) for name, text in commit.environment.items()])
     if entries is not None:
@@ -80,7 +99,14 @@ def command(session: Session, rev: str, tensors: bool, only: tuple[str, ...], as
         print_table(("path", "what", "raw", "value"), rows, numeric=(2,))
 
 
-def print_header(commit: Commit, decoration: str, drop: Drop | None, pin: Pin | None, signed: bool) -> None:
+def print_header(
+    commit: Commit,
+    decoration: str,
+    drop: Drop | None,
+    pin: Pin | None,
+    signed: bool,
+    verified: Verification | None,
+) -> None:
     """The id, the facts, what became of the state, the message and the metrics."""
     click.echo(f"{bold('commit')} {yellow(commit.id)} {decoration}".rstrip())
     fields = [("parent", parent) for parent in commit.parents]
@@ -96,6 +122,10 @@ def print_header(commit: Commit, decoration: str, drop: Drop | None, pin: Pin | 
         fields.append(("state", red(f"{drop.state}{what}, {timestamp(drop.time)}, by {printable(drop.rule)}")))
     if pin is not None:
         fields.append(("pinned", f"{timestamp(pin.time)} {printable(pin.reason)}".rstrip()))
+    if verified is not None:
+        what = green("ok") if verified.ok else red(printable(verified.problem))
+        by = f", replayed by {printable(verified.replay)}" if verified.replay else ""
+        fields.append(("verified", f"{timestamp(verified.time)} {what}{by}"))
     fields += [(f"meta {printable(name)}", printable(text)) for name, text in commit.meta.items()]
     fields += [(f"metric {printable(name)}", metric(value)) for name, value in commit.metrics.items()]
     print_fields(fields)

@@ -9,14 +9,20 @@ import click
 
 from castore.cli.account_records import signature_record
 from castore.cli.output import green, json_option, print_json, printable, red, short, yellow
+from castore.cli.records import verify_record
 from castore.cli.session import Session, pass_session
-from castore.errors import SignatureError
+from castore.cli.verification import print_report
+from castore.errors import CorruptError, ReplayError, SignatureError
+from castore.maintenance.verification import Replay
 
 if TYPE_CHECKING:
     from castore.operations.signatures import Checked
 
 EPILOG = """\b
 Examples:
+  castore verify
+  castore verify main~5 --replay train:replay --steps 20
+  castore verify v1.0 --replay train:replay --steps 5 --tolerance 1e-6
   castore verify --signatures v1.0 --allowed-signers signers
   castore verify --signatures --all
 """
@@ -24,6 +30,16 @@ Examples:
 
 @click.command("verify", epilog=EPILOG)
 @click.argument("rev", required=False)
+@click.option("--replay", "function", metavar="MODULE:FUNCTION", help="A function that runs steps from the commit.")
+@click.option("--steps", metavar="K", type=click.IntRange(min=1), help="How many steps to replay.")
+@click.option("--metric", metavar="NAME", default="loss", help="By which name commits have the loss.  [default: loss]")
+@click.option("--branch", metavar="B", help="Whose commits have the losses.  [default: the one that leads on from REV]")
+@click.option(
+    "--tolerance",
+    metavar="T",
+    type=click.FloatRange(min=0),
+    help="How far losses may lie apart, as a share of the recorded one.  [default: not by a bit]",
+)
 @click.option("--signatures", is_flag=True, help="Verify who signed REV, or with --all whatever is signed.")
 @click.option("--all", "every", is_flag=True, help="All tags, and all commits that a ref leads to.")
 @click.option(
@@ -42,18 +58,52 @@ def command(
     ctx: click.Context,
     session: Session,
     rev: str | None,
+    function: str | None,
+    steps: int | None,
+    metric: str,
+    branch: str | None,
+    tolerance: float | None,
     signatures: bool,
     every: bool,
     allowed: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the signatures of the commit REV (HEAD unless you name another), and of the tag if REV is one.
+    """Restore the commit REV (HEAD unless you name another) end to end in a fresh process, and check every tensor of
+    it against the commit. With --replay, run real steps from there and compare their losses with those recorded after
+    that commit. Exits with 9 if something is restored otherwise than it was committed, with 14 if a loss differs.
 
-    Exits with 13 unless REV has a good signature (a tag one of its own) and none is bad; with --all, if a signature is
-    bad, or what is signed is signed by unknown keys alone.
+    With --signatures verify those of the commit instead, and of the tag if REV is one. Exits with 13 unless REV has a
+    good signature (a tag one of its own) and none is bad; with --all, if a signature is bad, or what is signed is
+    signed by unknown keys alone.
     """
-    if not signatures:
-        raise click.UsageError("say what to verify: --signatures")
+    if signatures:
+        if function is not None or steps is not None:
+            raise click.UsageError("--signatures restores nothing, so there is nothing to replay; verify once more")
+        verify_signatures(ctx, session, rev, every, allowed, as_json)
+        return
+    if every:
+        raise click.UsageError("--all goes with --signatures; name a REV to restore")
+    if (function is None) != (steps is None):
+        raise click.UsageError("--replay and --steps go together")
+    replay = None
+    if function is not None and steps is not None:
+        replay = Replay(function, steps, metric, branch, tolerance)
+    with session.store() as store:
+        report = store.verify(rev or "HEAD", replay)
+    if as_json:
+        print_json(verify_record(report))
+    else:
+        print_report(report)
+    if report.problems:
+        ctx.exit(CorruptError.exit_code)
+    if not report.ok:
+        ctx.exit(ReplayError.exit_code)
+
+
+def verify_signatures(
+    ctx: click.Context, session: Session, rev: str | None, every: bool, allowed: Path | None, as_json: bool
+) -> None:
+    """Print what signatures are worth."""
     if every and rev is not None:
         raise click.UsageError("name a REV, or say --all")
     with session.store() as store:
