@@ -12,7 +12,7 @@ from castore import _fs, limits
 from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreError
 
 FORMAT_VERSION = 1
-FEATURES = frozenset({"packs-2"})  # required features: what all that this version writes needs
+FEATURES = frozenset({"packs-2", "provenance"})  # required features: what all that this version writes needs
 RETENTION = "retention"  # needed once something was dropped or pinned
 TIERS = "tiers"  # needed once a commit was moved to another tier
 KNOWN_FEATURES = FEATURES | {RETENTION, TIERS}  # all that this version understands
@@ -23,16 +23,16 @@ NAME = "castore.toml"
 class Config:
     """A store's settings.
 
-    features: what a program must know to use the store. hash: names chunks and objects, fixed for ever.
-    chunk_elements: elements of a chunk. max_depth: deltas between a record and a standalone one, at most;
-    max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
-    max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
-    what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
-    repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it
-    stands, for `castore.training.policy` to read. retention: `[retention]`, for `castore.retention.rules`; tiers:
-    `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing:
-    `[signing]`, for `castore.operations.signatures`. audited: whether the audit log gets an entry of each change.
-    owner: of commits that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
+    features: what a program must know to use the store. hash: names chunks and objects, fixed for ever. chunk_elements:
+    elements of a chunk. max_depth: deltas between a record and a standalone one, at most; max_depth_half: the same for
+    floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several. max_span: generations that deltas
+    reach back to the standalone one, at most. reflog_expire_days: how long gc keeps what only a reflog leads to.
+    repack_newest: states of each branch whose chunks repack lets stand alone; repack_max_depth: deltas that it lets lie
+    below those of older ones, at most. policy: the table `[policy]` as it stands, for `castore.training.policy` to
+    read. retention: `[retention]`, for `castore.retention.rules`; tiers: `[tiers]`, for `castore.retention.tiers`;
+    protect: `[protect]`, for `castore.history.protection`; signing: `[signing]`, for `castore.operations.signatures`.
+    audited: whether the audit log gets an entry of each change. owner: of commits that name none. mirror_of: the uuid
+    of the store whose tiers' commits are copied here; "": none's.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -114,11 +114,17 @@ def read(root: Path) -> Config:
     return _checked(_table(root), root / NAME)
 
 
-def _table(root: Path) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
+    """A table of TOML. Raises ValueError, RecursionError."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
+    table: dict[str, Any] = tomllib.loads(text)
+    return table
+
+
+def _table(root: Path) -> dict[str, Any]:
     path = root / NAME
     try:
         with _fs.storage_errors("read", path), path.open("rb") as file:
@@ -128,12 +134,11 @@ def _table(root: Path) -> dict[str, Any]:
     if len(data) > limits.MAX_CONFIG_BYTES:
         raise CorruptError(f"{path} is larger than any configuration; restore it from a copy")
     try:
-        table: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return parse_toml(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CorruptError(
             f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy"
         ) from error
-    return table
 
 
 def _checked(table: dict[str, Any], path: Path) -> Config:
