@@ -33,6 +33,7 @@ class Config:
     `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing:
     `[signing]`, for `castore.operations.signatures`. audited: whether the audit log gets an entry of each change.
     owner: of commits that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
+    maintain, scrub: for `castore.maintenance.settings`; alerts: for `castore.monitoring.settings`.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -54,6 +55,9 @@ class Config:
     owner: str = ""
     tiers: Mapping[str, Any] = field(default_factory=dict)
     mirror_of: str = ""
+    maintain: Mapping[str, Any] = field(default_factory=dict)
+    scrub: Mapping[str, Any] = field(default_factory=dict)
+    alerts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_uuid() -> str:
@@ -115,24 +119,34 @@ def read(root: Path) -> Config:
 
 
 def _table(root: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     path = root / NAME
     try:
         with _fs.storage_errors("read", path), path.open("rb") as file:
             data = file.read(limits.MAX_CONFIG_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFoundError(f"{root} is not a castore store; make one with `castore init`") from None
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> dict[str, Any]:
+    """The tables of a castore.toml of these bytes. Raises CorruptError that names `path`."""
     if len(data) > limits.MAX_CONFIG_BYTES:
         raise CorruptError(f"{path} is larger than any configuration; restore it from a copy")
     try:
-        table: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return parse_toml(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CorruptError(
             f"{path} is not valid TOML: {error}; mend the line, or restore the file from a copy"
         ) from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML document. Raises ValueError, RecursionError."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    table: dict[str, Any] = tomllib.loads(text)
     return table
 
 
@@ -172,6 +186,9 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         audited=_setting(table.get("audit", {}), "enabled", bool, path, default.audited),
         tiers=_setting(table, "tiers", dict, path, {}),
         mirror_of=_setting(table, "mirror_of", str, path, default.mirror_of),
+        maintain=_setting(table, "maintain", dict, path, {}),
+        scrub=_setting(table, "scrub", dict, path, {}),
+        alerts=_setting(table, "alerts", dict, path, {}),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from castore.errors import CastoreError, ReplayError
 from castore.objects import nodes
 from castore.objects.commit import Commit
-from castore.operations.entries import leaves
 from castore.operations.checkout import checkout_here
+from castore.operations.entries import leaves
 from castore.operations.load import load_here, walk_files
 from castore.store import Store
 from castore.store import open as open_store
