@@ -223,19 +223,46 @@ def replace(path: Path, data: bytes) -> None:
     sync_dir(path.parent)
 
 
-def append(path: Path, line: bytes) -> None:
-    """Append to a log in one write and make it durable; the file is created when it is missing."""
-    fresh = not path.exists()
+def append(path: Path, line: bytes, durable: bool = True) -> None:
+    """Append to a log in one write and make it durable; the file is created when it is missing.
+
+    durable: False for what may be lost with the machine, and must not wait for the disk.
+    """
+    fresh = durable and not path.exists()
     with storage_errors("append to", path):
-        fd = _open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        # A link that somebody put there could lead out of the store, and a pipe block for ever.
+        fd = _open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             if os.write(fd, line) != len(line):
                 raise OSError(errno.EIO, "the disk accepted only a part of the line")
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
     if fresh:
         sync_dir(path.parent)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Whether nobody else is in a body of this kind on `path`, an empty file that is made if need be; waits for no one.
+
+    flock, as in `Lock`: the kernel lets go of it when its holder dies.
+    """
+    with storage_errors("lock", path):
+        fd = _open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
 
 
 def remove_abandoned(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -15,11 +14,10 @@ from castore.store import Store
 from castore.training import console, parts, resume, space
 from castore.training.commits import Begun, Commits, Finished
 from castore.training.policy import Policy, as_policy
-from castore.training.preemption import Preemption
+from castore.training.preemption import TERMINATED, Preemption
 from castore.training.schedule import Schedule
 from castore.training.tiers import LoopTiers
-
-_TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
+from castore.training.upkeep import Upkeep, tell_of_failed_save
 
 
 class Checkpointer:
@@ -48,6 +46,7 @@ class Checkpointer:
         run: Run | None = None,
         report: bool | Callable[[str], None] | None = None,
         on_failure: Callable[[CastoreError], None] | None = None,
+        maintain: bool | str = False,
         **objects: Any,
     ) -> None:
         """objects: what to commit, by name: anything with `state_dict` and `load_state_dict` (modules, optimizers,
@@ -62,7 +61,8 @@ class Checkpointer:
         that is due, as by default where castore.toml has `[tiers]`. run: what else is known of how commits come about
         (configuration, data), see `castore.Run`; default: what can be found. report: a line per commit: True for
         standard error, False for none, a function to receive it; default: on a terminal, else in the log.
-        on_failure: is told of a commit that failed, before a call of the loop's raises it.
+        on_failure: is told of a commit that failed, before a call of the loop's raises it. maintain: run `castore
+        maintain` beside the loop: True for every ten minutes, or how often, such as "1h".
 
         Raises UsageError, RefNameError, StateError (a leaf without a safe encoding), StorageError (not enough free
         space for a first commit).
@@ -86,8 +86,9 @@ class Checkpointer:
         space.check(store, branch, self._parts)
         how = {"worker": worker, "delta_base": delta_base, "effort": effort}
         self._commits = Commits(store, branch, **how, on_finished=self._tell)
-        self._preemption: Preemption | None = None
-        self._heed_sigterm()
+        self._upkeep = Upkeep(store, maintain, self._report)
+        self._preemption = Preemption()
+        self._preemption.heed(self.policy.on_preemption)
 
     # Settings
 
@@ -99,7 +100,7 @@ class Checkpointer:
     @policy.setter
     def policy(self, policy: Policy | str | Mapping[str, Any]) -> None:
         self._schedule.policy = as_policy(policy)
-        self._heed_sigterm()
+        self._preemption.heed(self.policy.on_preemption)
 
     @property
     def overhead(self) -> float:
@@ -115,9 +116,10 @@ class Checkpointer:
         """
         check_step(step)
         self._last_step, self._metrics = step, dict(metrics or {})
-        if self._preemption is not None and self._preemption.asked:
+        if self._preemption.asked:
             self._leave()
         self._listen(wait=False)
+        self._upkeep.poll()
         due = self._tiers.step(step)
         decision = self._schedule.decide(step, self._metrics, self._commits.in_flight, due)
         if decision.deferred:
@@ -185,7 +187,8 @@ class Checkpointer:
             return 0
         commit = self._store.show(self._branch if rev is None else rev)
         targets = {**self._parts, parts.GRADIENTS: self._gradients, parts.RNG: parts.Generators()}
-        resume.restore(self._store, commit, targets, strict, self._warnings, self._recorded().provenance)
+        with self._store.repository.events.timed("restore", how="resume"):
+            resume.restore(self._store, commit, targets, strict, self._warnings, self._recorded().provenance)
         self._last_step = commit.step
         self._last_commit = commit.id if rev is None else None
         self._resumed_from = commit.id
@@ -198,7 +201,7 @@ class Checkpointer:
     def close(self) -> None:
         """Wait for the commit in flight and end all that was begun. Raises what failed, after that. May be repeated."""
         if self._end():
-            raise SystemExit(_TERMINATED)
+            raise SystemExit(TERMINATED)
 
     def __enter__(self) -> Checkpointer:
         return self
@@ -212,7 +215,7 @@ class Checkpointer:
         finally:
             asked = self._end()
         if asked and error is None:  # the loop's own error says more than the exit code would
-            raise SystemExit(_TERMINATED)
+            raise SystemExit(TERMINATED)
 
     def _end(self) -> bool:
         """Returns whether SIGTERM came that nobody has acted on."""
@@ -220,7 +223,8 @@ class Checkpointer:
             self._listen(wait=True)
         finally:
             self._gradients.close()
-            asked = self._preemption is not None and self._preemption.close()
+            asked = self._preemption.close()
+            self._upkeep.close()
             self._commits.close()
         return asked
 
@@ -228,7 +232,7 @@ class Checkpointer:
         """Commit because the process is about to be ended, and end it."""
         self._save_last("preempted")
         self._end()
-        raise SystemExit(_TERMINATED)
+        raise SystemExit(TERMINATED)
 
     def _save_last(self, message: str) -> None:
         """Save because there won't be another chance, which what failed before must not take away."""
@@ -237,14 +241,6 @@ class Checkpointer:
         except CastoreError as error:
             self._report(console.failed_line(error))
         self.save(message=message)
-
-    def _heed_sigterm(self) -> None:
-        """Listen for SIGTERM, or no longer, as the policy says."""
-        if self.policy.on_preemption and self._preemption is None:
-            self._preemption = Preemption()
-        elif not self.policy.on_preemption and self._preemption is not None and not self._preemption.asked:
-            self._preemption.close()
-            self._preemption = None
 
     def _recorded(self) -> Recorded:
         return self._run.record({"hyperparameters": self._hyperparameters})
@@ -258,6 +254,7 @@ class Checkpointer:
             raise
 
     def _failed(self, error: CastoreError) -> None:
+        tell_of_failed_save(self._store, self._branch, self._last_step, error)
         if self._on_failure is not None:
             self._on_failure(error)
 

@@ -23,16 +23,17 @@ NAME = "castore.toml"
 class Config:
     """A store's settings.
 
-    features: what a program must know to use the store. hash: names chunks and objects, fixed for ever. chunk_elements:
-    elements of a chunk. max_depth: deltas between a record and a standalone one, at most; max_depth_half: the same for
-    floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several. max_span: generations that deltas
-    reach back to the standalone one, at most. reflog_expire_days: how long gc keeps what only a reflog leads to.
-    repack_newest: states of each branch whose chunks repack lets stand alone; repack_max_depth: deltas that it lets lie
-    below those of older ones, at most. policy: the table `[policy]` as it stands, for `castore.training.policy` to
-    read. retention: `[retention]`, for `castore.retention.rules`; tiers: `[tiers]`, for `castore.retention.tiers`;
-    protect: `[protect]`, for `castore.history.protection`; signing: `[signing]`, for `castore.operations.signatures`.
-    audited: whether the audit log gets an entry of each change. owner: of commits that name none. mirror_of: the uuid
-    of the store whose tiers' commits are copied here; "": none's.
+    features: what a program must know to use the store. hash: names chunks and objects, fixed for ever.
+    chunk_elements: elements of a chunk. max_depth: deltas between a record and a standalone one, at most;
+    max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
+    max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
+    what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
+    repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it
+    stands, for `castore.training.policy` to read. retention: `[retention]`, for `castore.retention.rules`; tiers:
+    `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing:
+    `[signing]`, for `castore.operations.signatures`. audited: whether the audit log gets an entry of each change.
+    owner: of commits that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
+    maintain, scrub: for `castore.maintenance.settings`; alerts: for `castore.monitoring.settings`.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -54,6 +55,9 @@ class Config:
     owner: str = ""
     tiers: Mapping[str, Any] = field(default_factory=dict)
     mirror_of: str = ""
+    maintain: Mapping[str, Any] = field(default_factory=dict)
+    scrub: Mapping[str, Any] = field(default_factory=dict)
+    alerts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def new_uuid() -> str:
@@ -131,6 +135,11 @@ def _table(root: Path) -> dict[str, Any]:
             data = file.read(limits.MAX_CONFIG_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFoundError(f"{root} is not a castore store; make one with `castore init`") from None
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path) -> dict[str, Any]:
+    """The tables of a castore.toml of these bytes. Raises CorruptError that names `path`."""
     if len(data) > limits.MAX_CONFIG_BYTES:
         raise CorruptError(f"{path} is larger than any configuration; restore it from a copy")
     try:
@@ -177,6 +186,9 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         audited=_setting(table.get("audit", {}), "enabled", bool, path, default.audited),
         tiers=_setting(table, "tiers", dict, path, {}),
         mirror_of=_setting(table, "mirror_of", str, path, default.mirror_of),
+        maintain=_setting(table, "maintain", dict, path, {}),
+        scrub=_setting(table, "scrub", dict, path, {}),
+        alerts=_setting(table, "alerts", dict, path, {}),
     )
     _bounded("chunk_elements", config.chunk_elements, limits.MIN_CHUNK_ELEMENTS, limits.MAX_CHUNK_ELEMENTS, path)
     _bounded("delta.max_depth", config.max_depth, 0, limits.MAX_DEPTH - 1, path)

@@ -43,6 +43,12 @@ MAX_MARK_LINE_BYTES = 16 * 1024  # of `dropped`, `pins`, `tiers` and `verified`
 MAX_MARKS_BYTES = 256 * MIB  # over a million commits
 MAX_CONFIG_BYTES = MIB
 
+# What happened, and upkeep
+MAX_EVENT_LINE_BYTES = 16 * 1024
+MAX_EVENTS_BYTES = 4 * MIB  # of the file of events; then another one is begun, and the one before is kept
+MAX_MAINTENANCE_BYTES = MIB  # of `maintenance`
+HOOK_TIMEOUT_S = 30.0  # of the command or the webhook of an alert
+
 # Containers of files that we read but did not write
 MAX_PICKLE_BYTES = 64 * MIB
 MAX_PICKLE_OBJECTS = 4_000_000

@@ -12,3 +12,11 @@ def size(count: int) -> str:
     value = count / 1000**power
     digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{value:.{digits}f} {units[power - 1]}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people: "0.4 s", "12 min", "5 h", "3 d"."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

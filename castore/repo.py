@@ -24,6 +24,8 @@ from castore.history.revision import resolve
 from castore.history.signatures import Signatures
 from castore.history.verifications import Verifications
 from castore.kernels import compiling
+from castore.monitoring.alerts import Alerts
+from castore.monitoring.events import Events
 from castore.objects import codec, nodes, provenance
 from castore.objects.commit import Commit
 from castore.objects.patterns import fitting
@@ -63,6 +65,8 @@ class Repository:
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )
         self.chunks = ChunkStore(path, self.hash, deltas, self.lock, self.progress)
+        self.events = Events(path, self.chunks.access.read_only, self.progress.note)
+        self.alerts = Alerts(path, self.events, self.progress.note)
 
     def require_features(self, *more: str) -> None:
         """Before anything is written: the store names what a program must know to read what this one writes."""

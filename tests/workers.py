@@ -15,6 +15,7 @@ import torch
 
 import castore
 from castore.errors import LockTimeoutError, RefConflictError, StorageError
+from castore.monitoring.events import Events
 from castore.testing import faults
 from castore.testing.states import equal_states
 from tests.samples import state
@@ -225,3 +226,10 @@ def repack_until_killed(path: Path, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         store.repack()
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def record_events(root: Path, of: str, count: int) -> None:
+    """Record events, beside whoever else does."""
+    events = Events(root, False, lambda note: None)
+    for _ in range(count):
+        events.record("failure", of=of)

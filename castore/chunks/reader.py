@@ -87,6 +87,15 @@ class PackFiles:
         """The size of a pack's file in bytes. Raises FileNotFoundError."""
         return os.fstat(self._file(pack_id).fd).st_size
 
+    def drop_cache(self, pack_id: bytes) -> None:
+        """Let the system forget what it holds of a pack in memory, so that the next read is one of the disk.
+
+        Raises FileNotFoundError.
+        """
+        file = self._file(pack_id)
+        with storage_errors("read", file.path):
+            os.posix_fadvise(file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def format_of(self, pack_id: bytes) -> pack.Format:
         """The format of a pack, by its header. Raises CorruptError, FileNotFoundError."""
         return pack.format_of(self.read(pack_id, 0, pack.HEADER_BYTES), self.formats)

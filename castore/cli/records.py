@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from castore.history.drops import Drop
     from castore.history.pins import Pin
     from castore.history.verifications import Verification
-    from castore.maintenance.reports import Explanation, FsckReport, GcReport, PruneReport, RepackReport
+    from castore.maintenance.maintain import MaintainReport, TaskRun
+    from castore.maintenance.reports import (
+        Explanation,
+        FsckError,
+        FsckReport,
+        GcReport,
+        PruneReport,
+        RepackReport,
+        ScrubReport,
+    )
     from castore.maintenance.verification import ReplayReport, VerifyReport
+    from castore.monitoring.prometheus import Family
     from castore.objects.provenance import Provenance
     from castore.operations.import_checkpoints import ImportedCheckpoint
     from castore.operations.reports import Diff, StoreStats, TensorChange
@@ -272,15 +282,71 @@ def fsck_record(report: FsckReport) -> dict[str, Any]:
         "records": report.records,
         "commits": report.commits,
         "read_bytes": report.read_bytes,
-        "errors": [
-            {
-                "problem": error.problem,
-                "pack": error.pack,
-                "record": error.record,
-                "commits": list(error.commits),
-                "paths": list(error.paths),
-            }
-            for error in report.errors
-        ],
+        "errors": damage_record(report.errors),
         "repaired": list(report.repaired),
     }
+
+
+def damage_record(errors: Sequence[FsckError]) -> list[dict[str, Any]]:
+    """What is wrong."""
+    return [
+        {
+            "problem": error.problem,
+            "pack": error.pack,
+            "record": error.record,
+            "commits": list(error.commits),
+            "paths": list(error.paths),
+        }
+        for error in errors
+    ]
+
+
+def scrub_record(report: ScrubReport | None) -> dict[str, Any]:
+    """What a scrub read and found. None: another process was at upkeep."""
+    return {
+        "busy": report is None,
+        "read_bytes": report.read_bytes if report is not None else 0,
+        "share": report.share if report is not None else None,
+        "finished": report is not None and report.finished,
+        "warnings": list(report.warnings) if report is not None else [],
+        "errors": damage_record(report.errors) if report is not None else [],
+    }
+
+
+def maintain_record(report: MaintainReport) -> dict[str, Any]:
+    """What upkeep did, or would."""
+    return {
+        "dry_run": report.dry_run,
+        "busy": report.busy,
+        "warnings": list(report.warnings),
+        "tasks": [_task_record(run) for run in report.tasks],
+    }
+
+
+def _task_record(run: TaskRun) -> dict[str, Any]:
+    done = run.report
+    return {
+        "name": run.name,
+        "outcome": run.outcome,
+        "due_in_seconds": run.next_s,
+        "seconds": round(run.seconds, 3),
+        "summary": done.summary if done is not None else None,
+        "bytes": done.nbytes if done is not None else 0,
+        "warnings": list(done.warnings) if done is not None else [],
+        "errors": damage_record(done.errors) if done is not None else [],
+        "unverified": list(done.failed) if done is not None else [],
+        "failure": str(run.error) if run.error is not None else None,
+    }
+
+
+def metrics_record(families: Sequence[Family]) -> list[dict[str, Any]]:
+    """Metrics, as they stand in the text for Prometheus."""
+    return [
+        {
+            "name": family.name,
+            "type": family.kind,
+            "help": family.help,
+            "samples": [{"name": one.name, "labels": dict(one.labels), "value": one.value} for one in family.samples],
+        }
+        for family in families
+    ]

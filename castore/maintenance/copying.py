@@ -4,6 +4,7 @@ makes, what another store is to have."""
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from castore.chunks.pack import Entry
 from castore.chunks.writer import PackSet, SealedPack
 from castore.codecs.base import Buffer
 from castore.errors import CorruptError, MissingError, StorageError
+from castore.maintenance.pace import UNBOUND, Pace
 from castore.repo import Repository
 
 
@@ -39,9 +41,13 @@ class Copier:
     ) -> None:
         self._copies.end(keep=self._published)
 
-    def copy(self, records: Iterable[tuple[bytes, Place]]) -> None:
-        """Copy records, their checksums verified. Raises MissingError, CorruptError: damage is not carried on."""
+    def copy(self, records: Iterable[tuple[bytes, Place]], pace: Pace = UNBOUND) -> None:
+        """Copy records, their checksums verified. Raises MissingError, CorruptError: damage is not carried on.
+
+        pace: only its rate counts, as long as its deadline has not come.
+        """
         for record_id, place in records:
+            began = time.monotonic()
             try:
                 payload = self._repo.chunks.files.read(place.pack, place.offset, place.length)
             except FileNotFoundError:
@@ -52,6 +58,7 @@ class Copier:
                 )
             self.append(place.entry(record_id), payload)
             self._repo.progress.advance(place.length)
+            pace.rest(began, place.length)
 
     def append(self, entry: Entry, payload: Buffer) -> None:
         """Write a record that was made anew. May be called from many threads."""

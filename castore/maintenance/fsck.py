@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from castore.chunks import pack
 from castore.chunks.decode import Wanted
-from castore.chunks.hashing import checksum
 from castore.chunks.index import Place
 from castore.errors import CorruptError
 from castore.limits import MIB
 from castore.maintenance.affected import affected
 from castore.maintenance.history_check import check_history
+from castore.maintenance.records import check_records, pack_name
 from castore.maintenance.repair import repair as repair_store
 from castore.maintenance.reports import FsckError, FsckReport
 from castore.repo import Repository
@@ -76,7 +76,7 @@ def _check_packs(repo: Repository, findings: _Findings, read_data: bool) -> None
             continue  # gc deleted it since it was listed
         except CorruptError as error:
             findings.bad_packs.add(pack_id)
-            findings.errors.append(FsckError(f"{error}", pack=_name(pack_id)))
+            findings.errors.append(FsckError(f"{error}", pack=pack_name(pack_id)))
             continue
         findings.records += len(entries)
         for entry in entries:
@@ -87,30 +87,17 @@ def _check_packs(repo: Repository, findings: _Findings, read_data: bool) -> None
     repo.progress.finish()
 
 
-def _name(pack_id: bytes) -> str:
-    return f"{pack_id.hex()}.pack"
-
-
 def _check_records(repo: Repository, findings: _Findings, pack_id: bytes, entries: list[pack.Entry]) -> None:
     """Every byte between a pack's header and its footer."""
-    fmt = repo.chunks.files.format_of(pack_id)
-    for entry in sorted(entries, key=lambda one: one.offset):
-        head_bytes = fmt.record_header_bytes(len(entry.bases))
-        head = repo.chunks.files.read(pack_id, entry.offset - head_bytes, head_bytes)
-        payload = repo.chunks.files.read(pack_id, entry.offset, entry.length)
-        findings.read_bytes += len(head) + len(payload)
-        if checksum(payload) != entry.checksum:
-            findings.bad_packs.add(pack_id)
-            error = FsckError("the payload's checksum is wrong", _name(pack_id), entry.id.hex())
-            place = repo.chunks.access.index.get(entry.id)
-            if place is None or place.pack == pack_id:
-                findings.bad[entry.id] = error
-            else:
-                findings.errors.append(error)  # another pack has a copy, and that one is used
-        elif head != fmt.record_header(entry):
-            findings.bad_packs.add(pack_id)
-            problem = "the entry before the payload differs from the footer's (the record itself is good)"
-            findings.errors.append(FsckError(problem, _name(pack_id), entry.id.hex()))
+    for record in check_records(repo, pack_id, entries):
+        findings.read_bytes += record.read_bytes
+        if record.error is None:
+            continue
+        findings.bad_packs.add(pack_id)
+        if record.lost:
+            findings.bad[record.id] = record.error
+        else:
+            findings.errors.append(record.error)
 
 
 def _index_is_right(repo: Repository, findings: _Findings) -> bool:
@@ -179,7 +166,7 @@ def _decoded(repo: Repository, record_id: bytes, place: Place) -> tuple[bytes, F
     except CorruptError as error:
         if repo.chunks.access.index.get(record_id) != place:
             return None  # gc swept it since it was listed, or a commit has put it anew
-        return record_id, FsckError(str(error), _name(place.pack), record_id.hex())
+        return record_id, FsckError(str(error), pack_name(place.pack), record_id.hex())
     finally:
         repo.progress.advance(1)
     return None

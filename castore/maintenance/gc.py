@@ -21,6 +21,7 @@ from castore.errors import CorruptError, MissingError
 from castore.history.audit_line import Event
 from castore.maintenance.copying import Copier
 from castore.maintenance.mark import Marker, logged
+from castore.maintenance.pace import UNBOUND, Pace
 from castore.maintenance.reports import GcReport, Unreachable
 from castore.repo import Repository
 
@@ -38,8 +39,10 @@ class _Pack:
     dead: dict[bytes, Place] = field(default_factory=dict)
 
 
-def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
+def gc(repo: Repository, expire_before: datetime, dry_run: bool, pace: Pace = UNBOUND) -> GcReport:
     """Delete every record that no ref needs. Raises CorruptError, with nothing deleted, if history is broken.
+
+    pace: how fast it copies, while nobody waits for it; its deadline does not cut it short.
 
     A chunk that is lost for good, as after `fsck --repair`, does not keep the rest from being collected: once an index
     that was made anew does not know it either, it is passed over, and said.
@@ -52,7 +55,7 @@ def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
         access.look_again()  # a pack that a crash kept out of the index is garbage, or comes from a backup
         epoch = access.use(lambda index: index.epoch())
         try:
-            report = _collect(repo, epoch, expire_before, dry_run, tolerant)
+            report = _collect(repo, epoch, expire_before, dry_run, tolerant, pace)
         except MissingError:
             if access.look_again() or access.index.epoch() != epoch:
                 continue
@@ -65,7 +68,14 @@ def gc(repo: Repository, expire_before: datetime, dry_run: bool) -> GcReport:
                 return report
 
 
-def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: bool, tolerant: bool) -> GcReport | None:
+def _collect(
+    repo: Repository,
+    epoch: int,
+    expire_before: datetime,
+    dry_run: bool,
+    tolerant: bool,
+    pace: Pace,
+) -> GcReport | None:
     """One attempt; None (or MissingError) when another gc, or a rebuild of the index, changed what it looked at."""
     marker = Marker(repo, tolerant)
     repo.progress.start("Marking", None, "commits")
@@ -90,7 +100,7 @@ def _collect(repo: Repository, epoch: int, expire_before: datetime, dry_run: boo
         return replace(report, kept_by_reflogs=kept_by_reflogs)
     with Copier(repo) as copier:
         repo.progress.start("Copying", sum(found.live_bytes for found in doomed.values()), "bytes")
-        copier.copy((one, place) for one, place in _in_packs(repo, doomed) if one in marker.live)
+        copier.copy(((one, place) for one, place in _in_packs(repo, doomed) if one in marker.live), pace)
         copier.seal()
         repo.progress.finish()
         with repo.lock.held():

@@ -14,6 +14,11 @@ class Pace:
     deadline: float | None = None
     bytes_per_second: float | None = None
 
+    @classmethod
+    def of(cls, seconds: float | None, bytes_per_second: float | None) -> Pace:
+        """With the deadline so many seconds from now."""
+        return cls(None if seconds is None else time.monotonic() + seconds, bytes_per_second)
+
     def is_over(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
@@ -24,3 +29,6 @@ class Pace:
             if self.deadline is not None:
                 end = min(end, self.deadline)
             time.sleep(max(0.0, end - time.monotonic()))
+
+
+UNBOUND = Pace()

@@ -28,6 +28,10 @@ Clock = Callable[[], datetime]
 _ATTEMPTS = 2  # without the lock
 
 
+class NoRulesError(UsageError):
+    """There is no rule that any commit could fall under, so that nothing can be decided."""
+
+
 def configured(repo: Repository) -> Rules:
     """The rules of castore.toml, those of tiers too. Raises UsageError that names the file and what is wrong."""
     try:
@@ -57,10 +61,10 @@ def prune(repo: Repository, rules: Rules, branch: str | None, dry_run: bool, clo
 
 
 def _check_any(repo: Repository, rules: Rules, decision: Decision) -> None:
-    """Raises UsageError where there is no rule, or only rules of tiers that no commit is of."""
+    """Raises NoRulesError where there is no rule, or only rules of tiers that no commit is of."""
     tiers = {rule.tier if isinstance(rule, OfTier | DropComponents) else None for _, rule in (*rules.keep, *rules.drop)}
     if None not in tiers and not any(verdict.commit.tier in tiers for verdict in decision.verdicts.values()):
-        raise UsageError(
+        raise NoRulesError(
             f"there are no rules: give some, such as --keep-last 5, or write them into [retention] of "
             f"{repo.path / config.NAME}"
         )

@@ -188,3 +188,19 @@ class TierOf:
     made: str | None
     moved: TierMove | None
     copies: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubReport:
+    """What a scrub read and found.
+
+    done: it got as far as it had to; else the time was over before. read_bytes: in this run. share: of the round that
+    is behind, 0 to 1. finished: the round is over. errors: as fsck's.
+    """
+
+    done: bool
+    read_bytes: int
+    share: float
+    finished: bool
+    errors: tuple[FsckError, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -55,7 +55,10 @@ class Committing(Door):
 
         told = details(message, step, metrics, meta, tier, author, time, owner, _recorded(run))
         self._check_key(sign)
-        return self._finished(commit_state(self._repo, state, branch, told), sign)
+        with self._committing() as facts:
+            done = commit_state(self._repo, state, branch, told)
+            facts["bytes"] = done.new_bytes
+        return self._finished(done, sign)
 
     def commit_files(
         self,
@@ -83,7 +86,10 @@ class Committing(Door):
         told = details(message, step, metrics, meta, tier, author, time, owner, _recorded(run))
         self._check_key(sign)
         found = [Path(path) for path in paths]
-        return self._finished(commit_files(self._repo, found, branch or self._head_branch(), told), sign)
+        with self._committing() as facts:
+            done = commit_files(self._repo, found, branch or self._head_branch(), told)
+            facts["bytes"] = done.new_bytes
+        return self._finished(done, sign)
 
     def import_checkpoints(
         self,
@@ -108,7 +114,13 @@ class Committing(Door):
 
         told = details("", None, None, None, None, None, None)
         target = branch or self._head_branch()
-        reports = import_checkpoints(self._repo, Path(directory), target, pattern, dry_run, told, tell)
+
+        def tell_and_record(report: ImportedCheckpoint) -> None:
+            if report.commit and report.outcome == "imported":
+                self._repo.events.record("commit", bytes=report.new_bytes)
+            tell(report)
+
+        reports = import_checkpoints(self._repo, Path(directory), target, pattern, dry_run, told, tell_and_record)
         self.last_new_bytes = sum(report.new_bytes for report in reports)
         return reports
 

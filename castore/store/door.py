@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 from castore.history.actor import now, whoami
 from castore.history.reflog import Change
+from castore.monitoring.events import FAILURES
+from castore.monitoring.settings import FAILED_SAVE
 from castore.repo import Repository
 
 
@@ -14,3 +20,13 @@ class Door:
 
     def _change(self, message: str) -> Change:
         return Change(whoami(), now(), message)
+
+    @contextlib.contextmanager
+    def _committing(self) -> Iterator[dict[str, Any]]:
+        """Record the commit that the body makes, with the facts that it adds; raise the alert when it fails."""
+        try:
+            with self._repo.events.timed("commit") as facts:
+                yield facts
+        except FAILURES as error:
+            self._repo.alerts.send(FAILED_SAVE, f"a commit to {self._repo.path} failed: {error}")
+            raise

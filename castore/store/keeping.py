@@ -31,7 +31,10 @@ class Keeping(Door):
         from castore.retention.rules import as_rules
 
         meant = configured(self._repo) if rules is None else as_rules(rules)
-        return prune(self._repo, meant, branch, dry_run, now)
+        if dry_run:
+            return prune(self._repo, meant, branch, dry_run, now)
+        with self._repo.events.timed("task", task="prune"):
+            return prune(self._repo, meant, branch, dry_run, now)
 
     def why(self, rev: str, rules: Rules | Mapping[str, Any] | None = None) -> Explanation:
         """Which rules keep the state of a commit, or drop it, and the bytes that it alone holds.

@@ -32,7 +32,8 @@ class Loading(Door):
         """
         from castore.operations.load import load
 
-        return load(self._repo, rev, only, device)
+        with self._repo.events.timed("restore", how="load"):
+            return load(self._repo, rev, only, device)
 
     def load_into(self, rev: str, state: Any) -> None:
         """Load a commit into an existing state, in place: tensors are overwritten, modules and optimizers restored.
@@ -42,7 +43,8 @@ class Loading(Door):
         """
         from castore.operations.load import load_into
 
-        load_into(self._repo, rev, state)
+        with self._repo.events.timed("restore", how="load"):
+            load_into(self._repo, rev, state)
 
     def checkout(
         self,
@@ -58,4 +60,7 @@ class Loading(Door):
         """
         from castore.operations.checkout import checkout
 
-        return checkout(self._repo, rev, Path(out), only, format, force)
+        with self._repo.events.timed("restore", how="checkout") as facts:
+            report = checkout(self._repo, rev, Path(out), only, format, force)
+            facts["bytes"] = report.raw_bytes
+        return report

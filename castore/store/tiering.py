@@ -46,4 +46,7 @@ class Tiering(Door):
         """
         from castore.maintenance.mirror import mirror
 
-        return mirror(self._repo, deadline, now)
+        with self._repo.events.timed("task", task="mirror") as facts:
+            report = mirror(self._repo, deadline, now)
+            facts["bytes"] = sum(one.new_bytes for one in report.directories)
+        return report

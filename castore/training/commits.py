@@ -211,5 +211,12 @@ class Commits:
             done.seconds,
             begun.effort,
         )
+        self._store.repository.events.record(
+            "commit",
+            step=begun.step,
+            seconds=round(done.seconds, 4),
+            stall=round(begun.stall_seconds, 6),
+            bytes=done.new_bytes,
+        )
         self._on_finished(finished)
         return finished

@@ -54,6 +54,10 @@ def failed_line(error: Exception) -> str:
     return f"castore: the commit before failed, and this one is made all the same: {error}"
 
 
+def upkeep_line(why: str) -> str:
+    return f"castore: upkeep of the store failed, and is tried again later: {why}"
+
+
 def moved_line(branch: str, parent: str, ours: str) -> str:
     return (
         f"castore: {branch} was moved by somebody else, from {ours[:8]} to {parent[:8]}, which the newest commit now "

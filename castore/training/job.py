@@ -83,6 +83,7 @@ def run(repo: Repository, job: Job, views: Mapping[int, memoryview]) -> Done:
     done = commit_flat(repo, job.root, sources, job.branch, job.details, known, job.worthwhile)
     seconds = time.perf_counter() - started
     chunks = tuple(staged.entry.chunks for staged in job.staged)
+    repo.events.bound()  # for the loop, which records what it hears of this one
     return Done(done.commit, done.new_bytes, seconds, chunks, done.anchors)
 
 

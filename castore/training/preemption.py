@@ -8,19 +8,31 @@ import warnings
 from types import FrameType
 from typing import Any
 
+TERMINATED = 128 + signal.SIGTERM  # the exit code, as shells have it
+
 
 class Preemption:
-    """Listens for SIGTERM in place of whoever did. In a thread other than the main one there is no way to: a warning
-    says so."""
+    """Listens for SIGTERM in place of whoever did, when it is told to. In a thread other than the main one there is no
+    way to: a warning says so."""
 
     def __init__(self) -> None:
         self.asked = False
         self._before: Any = None
-        self._installed = threading.current_thread() is threading.main_thread()
-        if self._installed:
+        self._heeding = False
+        self._installed = False
+
+    def heed(self, wanted: bool) -> None:
+        """Listen from now on, or no longer. A signal that came is not forgotten."""
+        if wanted == self._heeding or (not wanted and self.asked):
+            return
+        if not wanted:
+            self.close()
+        elif threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._note)
+            self._installed = True
         else:
-            warnings.warn("castore: SIGTERM commits only if the Checkpointer is made in the main thread", stacklevel=4)
+            warnings.warn("castore: SIGTERM commits only if the Checkpointer is made in the main thread", stacklevel=3)
+        self._heeding = wanted
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
@@ -30,5 +42,5 @@ class Preemption:
         asked, self.asked = self.asked, False
         if self._installed and signal.getsignal(signal.SIGTERM) == self._note:
             signal.signal(signal.SIGTERM, self._before if self._before is not None else signal.SIG_DFL)
-        self._installed = False
+        self._installed = self._heeding = False
         return asked

@@ -7,19 +7,18 @@ ignores the signals that end the loop, finishes what it was given, and goes when
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Protocol
 
+from castore import interpreter
 from castore.errors import CastoreError, StorageError
 from castore.progress import Silent
 from castore.repo import Repository
@@ -29,11 +28,6 @@ from castore.training.job import Done, Job
 
 # Measured on a training run that keeps all cores busy: at 10 a commit made steps 10% to 50% longer, at 19 none.
 NICE = 19
-
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from castore.training.worker import serve; serve(*map(int, sys.argv[2:4]), sys.argv[4])"
-)
 
 
 class WorkerDiedError(StorageError):
@@ -97,8 +91,8 @@ class ProcessWorker:
     def __init__(self, store: Path, nice: int = NICE) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno()), str(nice), str(store)]
-            # Not multiprocessing: its children run the user's main module once more.
+            arguments = (str(theirs.fileno()), str(nice), str(store))
+            command = interpreter.command("castore.training.worker:main", *arguments)
             self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         self._connection = Connection(ours.detach())
         self._sent: set[int] = set()
@@ -168,6 +162,12 @@ class _Telling(Silent):
         """The notes since the last call."""
         notes, self._notes = self._notes, []
         return notes
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The process."""
+    fd, nice, store = arguments
+    serve(int(fd), int(nice), store)
 
 
 def serve(fd: int, nice: int, store: str) -> None:

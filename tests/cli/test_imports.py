@@ -52,6 +52,9 @@ def test_importing_castore_loads_nothing_heavy(shell: InProcess) -> None:
         ["show", "main~1", "--env"],
         ["diff", "main~1", "main", "--env"],
         ["card"],
+        ["metrics"],
+        ["metrics", "--json"],
+        ["maintain", "--dry-run"],
     ],
     ids=" ".join,
 )

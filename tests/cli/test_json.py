@@ -31,6 +31,19 @@ REPACK = {
     *("dry_run", "finished", "encoded_chunks", "encoded_bytes", "moved_records", "small_packs", "damaged"),
     *("before_packs", "after_packs", "before_bytes", "after_bytes"),
 }
+SCRUB = {"busy", "read_bytes", "share", "finished", "warnings", "errors"}
+TASK = {
+    "name",
+    "outcome",
+    "due_in_seconds",
+    "seconds",
+    "summary",
+    "bytes",
+    "warnings",
+    "errors",
+    "unverified",
+    "failure",
+}
 FSCK = {"ok", "packs", "records", "commits", "read_bytes", "errors", "repaired"}
 
 
@@ -202,3 +215,24 @@ def test_fsck(history: InProcess) -> None:
         error["pack"] in pack.name and error["record"] and set(error["commits"]) <= known for error in found["errors"]
     )
     assert any(error["commits"] for error in found["errors"])
+
+
+def test_scrub(history: InProcess) -> None:
+    record = history.process.json("scrub")
+    check(record, SCRUB)
+    assert record["share"] == 1 and record["finished"] is True
+
+
+def test_maintain(history: InProcess) -> None:
+    for arguments in (["--dry-run"], ["--only", "prune,gc"], []):
+        record = history.process.json("maintain", *arguments)
+        check(record, {"dry_run", "busy", "warnings", "tasks"})
+        for task in record["tasks"]:
+            check(task, TASK)
+
+
+def test_metrics(history: InProcess) -> None:
+    for family in history.json("metrics"):
+        check(family, {"name", "type", "help", "samples"})
+        for sample in family["samples"]:
+            check(sample, {"name", "labels", "value"})
