@@ -1,0 +1,190 @@
+"""Power cuts: from the operations of a scenario, the directories that a cut at any moment could leave of a store.
+
+    with recording(root) as record:            # root / ".castore" is, or becomes, the store
+        store.commit(state)
+        record.acknowledge(store)              # from here on this must survive
+    for cut in cuts(record.trace(), seeds=range(3)):
+        put_cut(cut, empty_directory)
+        ...                                    # `survival.violation` says what must hold
+
+The index is not synced, and LMDB writes it without `castore._fs`: it is looked at before each operation, and a cut leaves
+it as it was then, as it was earlier, without its data or with garbage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from castore import _fs
+from castore.store import Store
+from castore.testing import faults, fates
+from castore.testing.disk import Disk, Left, put
+from castore.testing.survival import Account
+
+ONCE = ("killed", "everything", "synced", "names", "bytes")  # one outcome at each moment
+BY_CHANCE = ("torn", "subset")  # another one for each seed
+_BY_LMDB = ("data.mdb", "lock.mdb")
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a caller has been told, after so many operations, that the store holds."""
+
+    after: int
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A scenario, recorded. base: the disk when it began. indexes: by their directories' names, before each operation
+    and at the end."""
+
+    base: Disk
+    operations: tuple[faults.Operation, ...]
+    indexes: tuple[Mapping[str, bytes], ...]
+    acknowledged: tuple[Acknowledged, ...]
+
+    def without(self, name: str, path: str = "") -> Trace:
+        """The trace of a program that forgets the operations of a name, on files whose path ends in `path`."""
+        kept = [n for n, one in enumerate(self.operations) if one.name != name or not str(one.path).endswith(path)]
+        acknowledged = [Acknowledged(sum(n < one.after for n in kept), one.account) for one in self.acknowledged]
+        indexes = (*(self.indexes[n] for n in kept), self.indexes[-1])
+        return Trace(self.base, tuple(self.operations[n] for n in kept), indexes, tuple(acknowledged))
+
+    def told(self, position: int) -> tuple[Account, Account]:
+        """What was acknowledged last before `position` operations were through, and what is acknowledged next."""
+        before = [one.account for one in self.acknowledged if one.after <= position]
+        after = [one.account for one in self.acknowledged if one.after > position]
+        return before[-1], (after or before[-1:])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One outcome. position: how many operations were through. index: what became of it, for people. trusted: its mark
+    is put right, so that castore believes it."""
+
+    position: int
+    kind: str
+    seed: int
+    left: Left
+    index: str
+    trusted: bool
+
+    @property
+    def name(self) -> str:
+        return f"after {self.position} operations, {self.kind}, index {self.index}, seed {self.seed}"
+
+
+@dataclass(slots=True)
+class Recording:
+    """A scenario that is being recorded."""
+
+    root: Path
+    base: Disk
+    recorder: faults.Recorder
+    indexes: list[Mapping[str, bytes]] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+
+    def acknowledge(self, account: Account | Store) -> None:
+        """A call has returned: what the store says now must survive."""
+        if isinstance(account, Store):
+            account = Account.of(account)
+        self.acknowledged.append(Acknowledged(len(self.recorder.operations), account))
+
+    def trace(self) -> Trace:
+        indexes = (*self.indexes, _indexes(self.root))
+        return Trace(self.base, tuple(self.recorder.operations), indexes, tuple(self.acknowledged))
+
+
+@contextlib.contextmanager
+def recording(root: Path) -> Iterator[Recording]:
+    """Record what happens below `root`. What is there already survives whatever comes."""
+    indexes: list[Mapping[str, bytes]] = []
+    with faults.record(before=lambda: indexes.append(_indexes(root))) as recorder:
+        yield Recording(root, Disk(root, leave_out=_BY_LMDB), recorder, indexes)
+
+
+def _indexes(root: Path) -> Mapping[str, bytes]:
+    found = {}
+    for path in root.glob("*/index*/data.mdb"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.parent.name] = path.read_bytes()
+    return found
+
+
+def cuts(trace: Trace, seeds: Iterable[int], once: bool = True, only: tuple[int, str] | None = None) -> Iterator[Cut]:
+    """The cuts at every moment of a trace: each kind of `ONCE`, if `once`, and of `BY_CHANCE` for each seed.
+
+    Those that leave the same files, where the same is promised, count once. only: one position and kind.
+    """
+    seen: set[bytes] = set()
+    seeds = list(seeds)
+    disk = copy.deepcopy(trace.base)
+    for position in range(len(trace.operations) + 1):
+        chosen = [(kind, 0) for kind in ONCE if once] + [(kind, seed) for seed in seeds for kind in BY_CHANCE]
+        for kind, seed in chosen:
+            if only is not None and only != (position, kind):
+                continue
+            cut = _cut(trace, disk, position, kind, seed)
+            fingerprint = _fingerprint(trace, cut)
+            if fingerprint not in seen:
+                seen.add(fingerprint)
+                yield cut
+        if position < len(trace.operations):
+            disk.apply(trace.operations[position])
+
+
+def _cut(trace: Trace, disk: Disk, position: int, kind: str, seed: int) -> Cut:
+    random = Random(f"{position} {kind} {seed}")
+    left = disk.after_cut(fates.of(kind, random))
+    if kind == "killed":
+        index, trusted = "as it was", True
+    else:
+        index, trusted = random.choice(["as it was", "earlier", "missing", "garbage"]), False
+        trusted = index == "garbage" and random.random() < 0.5
+    files = dict(left.files)
+    for directory in left.directories:
+        store, _, name = directory.rpartition("/")
+        if store and "/" not in store and name.startswith("index"):
+            data = _index_data(trace, position, name, index, random)
+            if data is not None:
+                files[f"{directory}/data.mdb"] = data
+    return Cut(position, kind, seed, Left(left.directories, files), index, trusted)
+
+
+def _index_data(trace: Trace, position: int, name: str, fate: str, random: Random) -> bytes | None:
+    now = trace.indexes[position].get(name)
+    match fate:
+        case "as it was":
+            return now
+        case "earlier":
+            return trace.indexes[random.randrange(position + 1)].get(name)
+        case "garbage" if now:
+            return random.choice([b"", random.randbytes(len(now)), now[: random.randrange(1, len(now))]])
+    return None
+
+
+def _fingerprint(trace: Trace, cut: Cut) -> bytes:
+    digest = hashlib.blake2b(repr((sorted(cut.left.directories), cut.trusted)).encode(), digest_size=16)
+    for path, content in sorted(cut.left.files.items()):
+        digest.update(f"{path} {len(content)} ".encode())
+        digest.update(content)
+    for number, one in enumerate(trace.acknowledged):
+        if one.after <= cut.position:
+            last = number
+    digest.update(f"{last}".encode())
+    return digest.digest()
+
+
+def put_cut(cut: Cut, root: Path) -> None:
+    """Make the directories of a cut in `root`, which is there and empty."""
+    put(cut.left, root)
+    for boot in root.glob("*/index/boot") if cut.trusted else ():
+        found = boot.parent.parent.stat()
+        boot.write_text(f"{_fs.boot_id() or 'synced'} {found.st_dev} {found.st_ino}\n")
