@@ -16,7 +16,7 @@ from castore import config, repo
 from castore.objects.commit import Commit
 from castore.store import Store
 from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, recording
-from castore.testing.survival import NOTHING
+from castore.testing.survival import NOTHING, Account
 from tests.chunks import fixture_v1
 
 START = datetime.now(timezone.utc) - timedelta(days=1)
@@ -52,10 +52,10 @@ class Scene:
         return made
 
     @contextlib.contextmanager
-    def recorded(self, store: Store | None) -> Iterator[Recording]:
-        """Record what is done to the store, from what it says now on. None: there is none yet."""
+    def recorded(self, known: Store | Account) -> Iterator[Recording]:
+        """Record what is done to the store. known: what it says when this begins."""
         with recording(self.root) as record:
-            record.acknowledge(store or NOTHING)
+            record.acknowledge(known)
             yield record
         self.trace = record.trace()
 
@@ -72,7 +72,7 @@ def scenario(play: Callable[[Scene], None]) -> Callable[[Scene], None]:
 @scenario
 def first_commit(scene: Scene) -> None:
     """A store is made, and gets its first commit."""
-    with scene.recorded(None) as record, castore.open(scene.root, create=True) as store:
+    with scene.recorded(NOTHING) as record, castore.open(scene.root, create=True) as store:
         record.acknowledge(store)
         scene.commit(store, 1)
         record.acknowledge(store)
@@ -275,9 +275,9 @@ def index_rebuild(scene: Scene) -> None:
     with scene.open() as store:
         scene.commit(store, 1)
         scene.commit(store, 2)
+        known = Account.of(store)
     castore._fs.remove_tree(scene.root / ".castore" / "index")
-    with scene.recorded(None) as record, scene.open() as store:
-        record.acknowledge(store)
+    with scene.recorded(known) as record, scene.open() as store:
         store.repository.chunks.access.rebuild()
         scene.commit(store, 3)
         record.acknowledge(store)
@@ -310,11 +310,9 @@ def second_cut(scene: Scene) -> None:
     SCENARIOS["concurrent commits"](before)
     assert before.trace is not None
     scene.states.update(before.states)
-    last = before.trace.acknowledged[-1].after - 3  # the reflog's line is there, the ref waits for its rename
-    found = next(cuts(before.trace, (), only=(last, "everything")))
-    put_cut(found, scene.root)
-    with scene.recorded(None) as record, scene.open() as store:
-        record.acknowledged[:] = []
+    position = before.trace.acknowledged[-1].after - 3  # the reflog has its line, the ref waits for its rename
+    put_cut(next(cuts(before.trace, (), only=(position, "everything"))), scene.root)
+    with scene.recorded(before.trace.told(position)[0]) as record, scene.open() as store:
         record.acknowledge(store)
         scene.commit(store, 3)
         record.acknowledge(store)
