@@ -96,7 +96,7 @@ class IndexAccess:
             return Index(self._directory, self._hash_size)
 
     def remove_abandoned(self) -> None:
-        """Delete what processes left that died while they made an index. Call with the store's lock held: so did they."""
+        """Delete what processes left that died while they made an index, with the lock held. Call with it held, too."""
         for abandoned in self._directory.parent.glob("index.*.tmp"):
             _fs.remove_tree(abandoned)
 

@@ -3,10 +3,10 @@
 It is told the operations that `faults.record` lists, and promises no more than POSIX does, which is less than file
 systems such as ext4 and XFS keep:
 
-- The bytes of a file are there as of its last fsync. Each write since may be there, or not, or a part of it; or the file
-  may have grown without it, and holds zeros.
-- A name in a directory is there, or gone, as of the directory's last fsync. Each creation, rename, link and deletion since
-  may be there or not, whatever became of those before it. An fsync of a file does not make its name durable.
+- The bytes of a file are there as of its last fsync. Each write since may be there, or not, or a part of it; or the
+  file may have grown without it, and holds zeros.
+- A name in a directory is there, or gone, as of the directory's last fsync. Each creation, rename, link and deletion
+  since may be there or not, whatever became of those before it. An fsync of a file does not make its name durable.
 - A rename is atomic: the old name or the new one. Between two directories both may be there, and never neither.
 """
 
@@ -23,6 +23,9 @@ from castore.testing.faults import Operation
 PAGE_BYTES = 4096
 
 
+Writes = list[tuple[int, bytes | None]]  # (offset, data); None: the file ends there
+
+
 class Fate(Protocol):
     """What becomes of that which was not synced."""
 
@@ -30,15 +33,15 @@ class Fate(Protocol):
         """How many of a change's `count` parts are there. A rename to another directory has two: to come, and to go."""
         ...
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
-        """What a file holds, of which `durable` was synced, and (offset, data) written since."""
+    def content(self, durable: bytes, writes: Writes) -> bytes:
+        """What a file holds, of which `durable` was synced, after `writes`, or some of them."""
         ...
 
 
 @dataclass(eq=False, slots=True)
 class _File:
     durable: bytes = b""
-    writes: list[tuple[int, bytes]] = field(default_factory=list)
+    writes: Writes = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
@@ -103,6 +106,8 @@ class Disk:
             case "write" | "append" if isinstance(node, _File):
                 at = operation.offset if operation.name == "write" else len(written(node.durable, node.writes))
                 node.writes.append((at, operation.data))
+            case "resize" if isinstance(node, _File):
+                node.writes.append((operation.offset, None))
             case "sync" if isinstance(node, _File):
                 node.durable = written(node.durable, node.writes)
                 node.writes = []
@@ -183,11 +188,14 @@ def _enter(names: dict[str, _Node], part: _Entry) -> None:
         names[part.name] = part.node
 
 
-def written(content: bytes, writes: Iterable[tuple[int, bytes]]) -> bytes:
+def written(content: bytes, writes: Writes) -> bytes:
     """A file's bytes after some writes."""
     found = bytearray(content)
     for offset, data in writes:
         found.extend(bytes(max(0, offset - len(found))))
+        if data is None:
+            del found[offset:]
+            continue
         found[offset : offset + len(data)] = data
     return bytes(found)
 

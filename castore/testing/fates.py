@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from castore.testing.disk import PAGE_BYTES, Fate, written
+from castore.testing.disk import PAGE_BYTES, Fate, Writes, written
 
 
 class Everything:
@@ -13,7 +13,7 @@ class Everything:
     def parts(self, count: int) -> int:
         return count
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
+    def content(self, durable: bytes, writes: Writes) -> bytes:
         return written(durable, writes)
 
 
@@ -23,7 +23,7 @@ class OnlySynced:
     def parts(self, count: int) -> int:
         return 0
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
+    def content(self, durable: bytes, writes: Writes) -> bytes:
         return durable
 
 
@@ -33,7 +33,7 @@ class OnlyNames:
     def parts(self, count: int) -> int:
         return count
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
+    def content(self, durable: bytes, writes: Writes) -> bytes:
         return durable
 
 
@@ -43,7 +43,7 @@ class OnlyBytes:
     def parts(self, count: int) -> int:
         return 0
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
+    def content(self, durable: bytes, writes: Writes) -> bytes:
         return written(durable, writes)
 
 
@@ -56,10 +56,12 @@ class Torn:
     def parts(self, count: int) -> int:
         return count
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
+    def content(self, durable: bytes, writes: Writes) -> bytes:
         if not writes:
             return durable
         offset, data = writes[-1]
+        if data is None:
+            return written(durable, writes[:-1])
         return written(durable, [*writes[:-1], (offset, data[: self._random.randrange(len(data) + 1)])])
 
 
@@ -72,10 +74,12 @@ class AnySubset:
     def parts(self, count: int) -> int:
         return self._random.randint(0, count)
 
-    def content(self, durable: bytes, writes: list[tuple[int, bytes]]) -> bytes:
+    def content(self, durable: bytes, writes: Writes) -> bytes:
         return written(durable, [part for offset, data in writes for part in self._write(offset, data)])
 
-    def _write(self, offset: int, data: bytes) -> list[tuple[int, bytes]]:
+    def _write(self, offset: int, data: bytes | None) -> Writes:
+        if data is None:
+            return [(offset, None)] if self._random.random() < 0.5 else []
         match self._random.randrange(5):
             case 0:
                 return []
@@ -85,7 +89,7 @@ class AnySubset:
                 return [(offset, data[: self._random.randrange(len(data) + 1)])]
             case 3:
                 return [(offset, bytes(len(data)))]  # the file grew, and nothing else
-        pages: list[tuple[int, bytes]] = [(offset, bytes(len(data)))]
+        pages: Writes = [(offset, bytes(len(data)))]
         at = 0
         while at < len(data):
             end = at + PAGE_BYTES - (offset + at) % PAGE_BYTES

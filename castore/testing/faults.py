@@ -7,8 +7,9 @@ runs as it would on a disk that is full or failing:
         store.commit(state)                 # raises StorageError
     assert fault.struck
 
-Operations, in the words of `_fs`: create, write, short_write, sync, sync_dir, rename, link, append, remove, make_dir,
-remove_dir. LMDB writes the index by itself, and is out of reach. One fault or recording at a time, for all threads.
+Operations, in the words of `_fs`: create, write, short_write, resize, sync, sync_dir, rename, link, append, remove,
+make_dir, remove_dir. LMDB writes the index by itself, and is out of reach. One fault or recording at a time, for all
+threads.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Operation:
     """One operation that was about to be carried out: what, and on which file (the source of a rename).
 
     other: the new name that a rename gives, or the file that a link gives a second name. data: what a write or an
-    append was given. offset: where in the file a write puts it.
+    append was given. offset: where in the file a write puts it, or where a resize ends the file.
     """
 
     name: str
@@ -147,6 +148,10 @@ class _SystemCalls:
     def fdatasync(self, fd: int) -> None:
         self._meet(Operation("sync", _path(fd)))
         os.fdatasync(fd)
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        self._meet(Operation("resize", _path(fd), offset=size))
+        os.ftruncate(fd, size)
 
     def replace(self, source: Path, target: Path) -> None:
         self._meet(Operation("rename", Path(source), Path(target)))

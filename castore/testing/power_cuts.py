@@ -7,8 +7,8 @@
         put_cut(cut, empty_directory)
         ...                                    # `survival.violation` says what must hold
 
-The index is not synced, and LMDB writes it without `castore._fs`: it is looked at before each operation, and a cut leaves
-it as it was then, as it was earlier, without its data or with garbage.
+The index is not synced, and LMDB writes it without `castore._fs`: it is looked at before each operation, and a cut
+leaves it as it was then, as it was earlier, without its data or with garbage.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 from castore import _fs
 from castore.store import Store
-from castore.testing import faults, fates
+from castore.testing import fates, faults
 from castore.testing.disk import Disk, Left, put
 from castore.testing.survival import Account
 
@@ -34,34 +35,48 @@ _BY_LMDB = ("data.mdb", "lock.mdb")
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """What a caller has been told, after so many operations, that the store holds."""
+    """What a caller has been told, after so many operations, that the store holds. Not promised: what it was seen to
+    hold when a process had been killed, and may hold as well."""
 
     after: int
     account: Account
+    promised: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A scenario, recorded. base: the disk when it began. indexes: by their directories' names, before each operation
-    and at the end."""
+    """A scenario, recorded.
+
+    base: the disk when it began. indexes: by their directories' names, before each operation and at the end. start: how
+    many operations are those of a process that was killed; cuts come later.
+    """
 
     base: Disk
     operations: tuple[faults.Operation, ...]
     indexes: tuple[Mapping[str, bytes], ...]
     acknowledged: tuple[Acknowledged, ...]
+    start: int = 0
+
+    def until(self, position: int) -> Trace:
+        """The trace of a process that was killed after so many operations."""
+        told = tuple(one for one in self.acknowledged if one.after <= position)
+        return Trace(self.base, self.operations[:position], self.indexes[: position + 1], told, position)
 
     def without(self, name: str, path: str = "") -> Trace:
         """The trace of a program that forgets the operations of a name, on files whose path ends in `path`."""
         kept = [n for n, one in enumerate(self.operations) if one.name != name or not str(one.path).endswith(path)]
-        acknowledged = [Acknowledged(sum(n < one.after for n in kept), one.account) for one in self.acknowledged]
+        acknowledged = [replace(one, after=sum(n < one.after for n in kept)) for one in self.acknowledged]
         indexes = (*(self.indexes[n] for n in kept), self.indexes[-1])
-        return Trace(self.base, tuple(self.operations[n] for n in kept), indexes, tuple(acknowledged))
+        operations = tuple(self.operations[n] for n in kept)
+        return Trace(self.base, operations, indexes, tuple(acknowledged), sum(n < self.start for n in kept))
 
-    def told(self, position: int) -> tuple[Account, Account]:
-        """What was acknowledged last before `position` operations were through, and what is acknowledged next."""
-        before = [one.account for one in self.acknowledged if one.after <= position]
-        after = [one.account for one in self.acknowledged if one.after > position]
-        return before[-1], (after or before[-1:])[0]
+    def told(self, position: int) -> tuple[Account, ...]:
+        """What was acknowledged last before `position` operations were through, what would have been next, and what was
+        seen in between: of each ref, one of them holds."""
+        promised = [n for n, one in enumerate(self.acknowledged) if one.promised]
+        last = max(n for n in promised if self.acknowledged[n].after <= position)
+        next_ = min((n for n in promised if n > last), default=len(self.acknowledged))
+        return tuple(one.account for one in self.acknowledged[last : next_ + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +103,39 @@ class Recording:
     root: Path
     base: Disk
     recorder: faults.Recorder
-    indexes: list[Mapping[str, bytes]] = field(default_factory=list)
-    acknowledged: list[Acknowledged] = field(default_factory=list)
+    indexes: list[Mapping[str, bytes]]
+    acknowledged: list[Acknowledged]
+    start: int
 
-    def acknowledge(self, account: Account | Store) -> None:
-        """A call has returned: what the store says now must survive."""
+    def acknowledge(self, account: Account | Store, promised: bool = True) -> None:
+        """A call has returned: what the store says now must survive, if it was `promised`."""
         if isinstance(account, Store):
             account = Account.of(account)
-        self.acknowledged.append(Acknowledged(len(self.recorder.operations), account))
+        self.acknowledged.append(Acknowledged(len(self.recorder.operations), account, promised))
 
     def trace(self) -> Trace:
         indexes = (*self.indexes, _indexes(self.root))
-        return Trace(self.base, tuple(self.recorder.operations), indexes, tuple(self.acknowledged))
+        return Trace(self.base, tuple(self.recorder.operations), indexes, tuple(self.acknowledged), self.start)
 
 
 @contextlib.contextmanager
-def recording(root: Path) -> Iterator[Recording]:
-    """Record what happens below `root`. What is there already survives whatever comes."""
-    indexes: list[Mapping[str, bytes]] = []
+def recording(root: Path, killed: Trace | None = None) -> Iterator[Recording]:
+    """Record what happens below `root`. What is there already survives whatever comes.
+
+    killed: what is there was done by a process that was killed, and survives no better than it says (see `put_killed`).
+    """
+    before = killed or Trace(Disk(root, leave_out=_BY_LMDB), (), ({},), ())
+    indexes = list(before.indexes[:-1])
     with faults.record(before=lambda: indexes.append(_indexes(root))) as recorder:
-        yield Recording(root, Disk(root, leave_out=_BY_LMDB), recorder, indexes)
+        recorder.operations.extend(before.operations)
+        yield Recording(root, before.base, recorder, indexes, list(before.acknowledged), before.start)
+
+
+def put_killed(killed: Trace, root: Path) -> None:
+    """Put in the place of all that is in `root`, where the trace was recorded, what the process left there."""
+    for path in root.iterdir():
+        shutil.rmtree(path)
+    put_cut(next(cuts(killed, (), only=(len(killed.operations), "killed"))), root)
 
 
 def _indexes(root: Path) -> Mapping[str, bytes]:
@@ -128,6 +156,8 @@ def cuts(trace: Trace, seeds: Iterable[int], once: bool = True, only: tuple[int,
     disk = copy.deepcopy(trace.base)
     for position in range(len(trace.operations) + 1):
         chosen = [(kind, 0) for kind in ONCE if once] + [(kind, seed) for seed in seeds for kind in BY_CHANCE]
+        if position < trace.start:
+            chosen = []
         for kind, seed in chosen:
             if only is not None and only != (position, kind):
                 continue
@@ -175,10 +205,7 @@ def _fingerprint(trace: Trace, cut: Cut) -> bytes:
     for path, content in sorted(cut.left.files.items()):
         digest.update(f"{path} {len(content)} ".encode())
         digest.update(content)
-    for number, one in enumerate(trace.acknowledged):
-        if one.after <= cut.position:
-            last = number
-    digest.update(f"{last}".encode())
+    digest.update(repr([one.after <= cut.position for one in trace.acknowledged]).encode())
     return digest.digest()
 
 

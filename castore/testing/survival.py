@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ class Account:
 NOTHING = Account("main", {}, {}, {}, {}, {})  # of a store that is not there yet
 
 
-def violation(root: Path, told: tuple[Account, Account], states: Mapping[str, Any], new_state: Any) -> str | None:
+def violation(root: Path, told: Sequence[Account], states: Mapping[str, Any], new_state: Any) -> str | None:
     """What is wrong with the store in `root` after a crash, None for nothing. What the check does changes the store.
 
-    told: what was acknowledged last, and what would have been next: each ref has the value of one of them. states: what
-    was committed, by commit id. new_state: to be committed after the crash.
+    told: what was acknowledged last, what would have been next and what lies between: each ref is as in one of them.
+    states: what was committed, by commit id. new_state: to be committed after the crash.
     """
     try:
         with castore.open(root, create=not told[0].branches) as store:
@@ -56,9 +56,7 @@ def violation(root: Path, told: tuple[Account, Account], states: Mapping[str, An
     return None
 
 
-def _problems(
-    store: Store, told: tuple[Account, Account], states: Mapping[str, Any], new_state: Any
-) -> Iterator[str]:
+def _problems(store: Store, told: Sequence[Account], states: Mapping[str, Any], new_state: Any) -> Iterator[str]:
     """What is wrong, as it is met; the store is used as after any start."""
     report = store.fsck()
     if not report.ok:
@@ -85,35 +83,36 @@ def _left_over(path: Path) -> list[Path]:
     return [*(path / "incoming").iterdir(), *path.rglob("*.tmp")]
 
 
-def _differences(told: tuple[Account, Account], found: Account) -> Iterator[str]:
-    before, after = told
+def _differences(told: Sequence[Account], found: Account) -> Iterator[str]:
     for part in ("head", "pins", "drops"):
-        either = [getattr(one, part) for one in told]
-        if (now := getattr(found, part)) not in either:
-            yield f"{part}: {now}, and neither {either[0]} nor {either[1]}"
+        any_of = [getattr(one, part) for one in told]
+        if (now := getattr(found, part)) not in any_of:
+            yield f"{part}: {now}, and none of {any_of}"
     for part in ("branches", "tags"):
-        refs = [getattr(one, part) for one in (before, after, found)]
-        for name in sorted({name for one in refs for name in one}):
-            was, new, now = (one.get(name) for one in refs)
-            if now not in (was, new):
-                yield f"{part}: {name} is at {now}, and neither at {was} nor at {new}"
+        refs = [getattr(one, part) for one in told]
+        now = getattr(found, part)
+        for name in sorted({name for one in (*refs, now) for name in one}):
+            if now.get(name) not in [one.get(name) for one in refs]:
+                yield f"{part}: {name} is at {now.get(name)}, and not at any of {[one.get(name) for one in refs]}"
     for ref, promised in _promised_logs(told).items():
         if missing := [entry for entry in promised if entry not in found.logs.get(ref, ())]:
             yield f"the reflog of {ref} lacks {missing[0]}"
     for ref, log in found.logs.items():
-        if strange := [one for one in log if one not in (*before.logs.get(ref, ()), *after.logs.get(ref, ()))]:
+        written = {entry for one in told for entry in one.logs.get(ref, ())}
+        if strange := [entry for entry in log if entry not in written]:
             yield f"the reflog of {ref} has {strange[0]}, which nobody wrote"
 
 
-def _promised_logs(told: tuple[Account, Account]) -> dict[str, list[ReflogEntry]]:
+def _promised_logs(told: Sequence[Account]) -> dict[str, list[ReflogEntry]]:
     """The entries that stay, whatever became of what went on."""
-    before, after = told
-    return {ref: [one for one in log if one in after.logs.get(ref, ())] for ref, log in before.logs.items()}
+    first, *others = told
+    return {
+        ref: [entry for entry in log if all(entry in one.logs.get(ref, ()) for one in others)]
+        for ref, log in first.logs.items()
+    }
 
 
-def _unloadable(
-    store: Store, known: set[str], states: Mapping[str, Any], drops: Mapping[str, Drop]
-) -> Iterator[str]:
+def _unloadable(store: Store, known: set[str], states: Mapping[str, Any], drops: Mapping[str, Drop]) -> Iterator[str]:
     for commit in sorted(known):
         if commit not in states:
             yield f"commit {commit} was never made"

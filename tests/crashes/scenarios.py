@@ -15,7 +15,7 @@ import castore
 from castore import config, repo
 from castore.objects.commit import Commit
 from castore.store import Store
-from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, recording
+from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, put_killed, recording
 from castore.testing.survival import NOTHING, Account
 from tests.chunks import fixture_v1
 
@@ -31,11 +31,11 @@ def state(seed: int) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Scene:
-    """root: where the store is made. states: what was committed, by commit id. trace: what was recorded."""
+    """root: where the store is made. states: what was committed, by commit id. traces: what was recorded."""
 
     root: Path
     states: dict[str, Any] = field(default_factory=dict)
-    trace: Trace | None = None
+    traces: list[Trace] = field(default_factory=list)
 
     def open(self, progress: castore.progress.Progress | None = None) -> Store:
         path = self.root / ".castore"
@@ -57,7 +57,7 @@ class Scene:
         with recording(self.root) as record:
             record.acknowledge(known)
             yield record
-        self.trace = record.trace()
+        self.traces.append(record.trace())
 
 
 SCENARIOS: dict[str, Callable[[Scene], None]] = {}
@@ -308,11 +308,10 @@ def second_cut(scene: Scene) -> None:
     before = Scene(scene.root.with_name(scene.root.name + ".before"))
     before.root.mkdir()
     SCENARIOS["concurrent commits"](before)
-    assert before.trace is not None
     scene.states.update(before.states)
-    position = before.trace.acknowledged[-1].after - 3  # the reflog has its line, the ref waits for its rename
-    put_cut(next(cuts(before.trace, (), only=(position, "everything"))), scene.root)
-    with scene.recorded(before.trace.told(position)[0]) as record, scene.open() as store:
+    position = before.traces[0].acknowledged[-1].after - 3  # the reflog has its line, the ref waits for its rename
+    put_cut(next(cuts(before.traces[0], (), only=(position, "everything"))), scene.root)
+    with scene.recorded(before.traces[0].told(position)[0]) as record, scene.open() as store:
         record.acknowledge(store)
         scene.commit(store, 3)
         record.acknowledge(store)
@@ -320,10 +319,75 @@ def second_cut(scene: Scene) -> None:
         record.acknowledge(store)
 
 
+def _go_on_after_kills(scene: Scene, action: Callable[[Store], object], index_is_lost: bool = False) -> None:
+    """A process is killed in an action, each time before another sync of a directory: what it did can be seen and is
+    not durable. Another one acts on what it sees, and then the power goes."""
+    with scene.open() as store, scene.recorded(store):
+        action(store)
+    whole = scene.traces.pop()
+    for position, operation in enumerate(whole.operations):
+        if operation.name == "sync_dir":
+            killed = whole.until(position)
+            put_killed(killed, scene.root)
+            if index_is_lost:
+                castore._fs.remove_tree(scene.root / ".castore" / "index")
+            with recording(scene.root, killed) as record, scene.open() as store:
+                record.acknowledge(store, promised=False)
+                scene.commit(store, 5)
+                record.acknowledge(store)
+                store.gc()
+                record.acknowledge(store)
+            scene.traces.append(record.trace())
+
+
+@scenario
+def commit_killed(scene: Scene) -> None:
+    """The state is committed again by another process, which finds its chunks in the pack of the first."""
+    with scene.open() as store:
+        scene.commit(store, 1)
+    _go_on_after_kills(scene, lambda store: scene.commit(store, 5), index_is_lost=True)
+
+
+@scenario
+def deletion_killed(scene: Scene) -> None:
+    """What the branch and the tag led to is collected by another process, for which they are gone."""
+    with scene.open() as store:
+        scene.commit(store, 1)
+        scene.commit(store, 2, branch="team/rest")
+        scene.commit(store, 3, branch="other")
+        store.tag("old", "other")
+        store.delete_branch("other", force=True)
+
+    def delete(store: Store) -> None:
+        store.delete_branch("team/rest", force=True)
+        store.delete_tag("old")
+
+    _go_on_after_kills(scene, delete)
+
+
+@scenario
+def prune_killed(scene: Scene) -> None:
+    """What was dropped is collected by another process, which reads that it was."""
+    with scene.open() as store:
+        for seed in range(1, 4):
+            scene.commit(store, seed)
+    _go_on_after_kills(scene, lambda store: store.prune({"keep_last": 1}))
+
+
+@scenario
+def gc_killed(scene: Scene) -> None:
+    """Another process finishes what a gc began."""
+    with scene.open() as store:
+        scene.commit(store, 1, time=LONG_AGO)
+        for seed in (20, 21):
+            scene.commit(store, seed, branch="rest")
+        store.delete_branch("rest", force=True)
+    _go_on_after_kills(scene, lambda store: store.gc())
+
+
 def played(name: str, root: Path) -> Scene:
     """Play a scenario in `root`, a directory of its own."""
     scene = Scene(root)
     root.mkdir()
     SCENARIOS[name](scene)
-    assert scene.trace is not None
     return scene
