@@ -3,7 +3,7 @@
     with recording(root) as record:            # root / ".castore" is, or becomes, the store
         store.commit(state)
         record.acknowledge(store)              # from here on this must survive
-    for cut in cuts(record.trace(), seeds=range(3)):
+    for cut in cuts(record.trace()):
         put_cut(cut, empty_directory)
         ...                                    # `survival.violation` says what must hold
 
@@ -30,6 +30,7 @@ from castore.testing.survival import Account
 
 ONCE = ("killed", "everything", "synced", "names", "bytes")  # one outcome at each moment
 BY_CHANCE = ("torn", "subset")  # another one for each seed
+KINDS = ONCE + BY_CHANCE
 _BY_LMDB = ("data.mdb", "lock.mdb")
 
 
@@ -135,7 +136,7 @@ def put_killed(killed: Trace, root: Path) -> None:
     """Put in the place of all that is in `root`, where the trace was recorded, what the process left there."""
     for path in root.iterdir():
         shutil.rmtree(path)
-    put_cut(next(cuts(killed, (), only=(len(killed.operations), "killed"))), root)
+    put_cut(next(cuts(killed, ["killed"])), root)
 
 
 def _indexes(root: Path) -> Mapping[str, bytes]:
@@ -146,28 +147,26 @@ def _indexes(root: Path) -> Mapping[str, bytes]:
     return found
 
 
-def cuts(trace: Trace, seeds: Iterable[int], once: bool = True, only: tuple[int, str] | None = None) -> Iterator[Cut]:
-    """The cuts at every moment of a trace: each kind of `ONCE`, if `once`, and of `BY_CHANCE` for each seed.
+def cuts(
+    trace: Trace, kinds: Iterable[str] = KINDS, seeds: Iterable[int] = (0,), only: int | None = None
+) -> Iterator[Cut]:
+    """The cuts at every moment of a trace, of each kind, and where chance decides, for each seed.
 
-    Those that leave the same files, where the same is promised, count once. only: one position and kind.
+    Those that leave the same files, where the same is promised, count once. only: at one position.
     """
     seen: set[bytes] = set()
-    seeds = list(seeds)
+    chosen = [(kind, seed) for kind in kinds for seed in (list(seeds) if kind in BY_CHANCE else [0])]
     disk = copy.deepcopy(trace.base)
-    for position in range(len(trace.operations) + 1):
-        chosen = [(kind, 0) for kind in ONCE if once] + [(kind, seed) for seed in seeds for kind in BY_CHANCE]
-        if position < trace.start:
-            chosen = []
-        for kind, seed in chosen:
-            if only is not None and only != (position, kind):
-                continue
-            cut = _cut(trace, disk, position, kind, seed)
-            fingerprint = _fingerprint(trace, cut)
-            if fingerprint not in seen:
-                seen.add(fingerprint)
-                yield cut
-        if position < len(trace.operations):
-            disk.apply(trace.operations[position])
+    for position, operation in enumerate((*trace.operations, None)):
+        if position >= trace.start and only in (None, position):
+            for kind, seed in chosen:
+                cut = _cut(trace, disk, position, kind, seed)
+                fingerprint = _fingerprint(trace, cut)
+                if fingerprint not in seen:
+                    seen.add(fingerprint)
+                    yield cut
+        if operation is not None:
+            disk.apply(operation)
 
 
 def _cut(trace: Trace, disk: Disk, position: int, kind: str, seed: int) -> Cut:

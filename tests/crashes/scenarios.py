@@ -310,7 +310,7 @@ def second_cut(scene: Scene) -> None:
     SCENARIOS["concurrent commits"](before)
     scene.states.update(before.states)
     position = before.traces[0].acknowledged[-1].after - 3  # the reflog has its line, the ref waits for its rename
-    put_cut(next(cuts(before.traces[0], (), only=(position, "everything"))), scene.root)
+    put_cut(next(cuts(before.traces[0], ["everything"], only=position)), scene.root)
     with scene.recorded(before.traces[0].told(position)[0]) as record, scene.open() as store:
         record.acknowledge(store)
         scene.commit(store, 3)
