@@ -16,10 +16,10 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from castore.errors import LockTimeoutError, StorageError
+from castore.errors import CastoreError, LockTimeoutError, StorageError
 
 _SHARED_DIR = stat.S_ISGID | stat.S_IRWXG
 
@@ -136,6 +136,14 @@ def sync_dir(path: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def sync_dirs(path: Path, leave_out: Collection[str]) -> None:
+    """`sync_dir` for a directory and all below it, but for those named in `leave_out` directly below it."""
+    for entry in path.iterdir():
+        if entry.name not in leave_out and entry.is_dir() and not entry.is_symlink():
+            sync_dirs(entry, ())
+    sync_dir(path)
 
 
 def make_dir(path: Path, private: bool = False) -> None:
@@ -290,11 +298,17 @@ class Lock:
     flock is released by the kernel when its holder dies, so there are no stale locks to break. It is released by name,
     not by closing the file: a child forked meanwhile (a data loader's worker) keeps the file open for as long as it
     lives. A thread that holds the lock may take it again.
+
+    What its holder changed can be seen before it is durable. So that nobody builds on what a power cut would take back,
+    the file has a byte while the lock is held: who finds it there knows that a holder died, or that the disk refused
+    something, in the midst of a change, and syncs the directories first.
     """
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    def __init__(self, path: Path, timeout_s: float, recover: Callable[[], None] = lambda: None) -> None:
+        """recover: puts on stable storage what a holder that died may have changed. Called with the lock held."""
         self.path = path
         self._timeout_s = timeout_s
+        self._recover = recover
         self._thread = threading.local()
 
     @contextlib.contextmanager
@@ -308,11 +322,32 @@ class Lock:
         try:
             self._acquire(fd)
             self._thread.holds = True
-            yield
+            with self._marked(fd):
+                yield
         finally:
             self._thread.holds = False
             fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
+
+    @contextlib.contextmanager
+    def _marked(self, fd: int) -> Iterator[None]:
+        """Mark the file for the body. The mark stays if this process dies, or the disk refuses something."""
+        if os.fstat(fd).st_size:
+            self._recover()
+        with storage_errors("lock", self.path):
+            os.ftruncate(fd, 1)
+        try:
+            yield
+        except CastoreError as error:
+            if not isinstance(error, StorageError):
+                self._unmark(fd)
+            raise
+        self._unmark(fd)
+
+    @staticmethod
+    def _unmark(fd: int) -> None:
+        with contextlib.suppress(OSError):  # it costs the next holder some syncs, and what this one did is done
+            os.ftruncate(fd, 0)
 
     def _acquire(self, fd: int) -> None:
         deadline = time.monotonic() + self._timeout_s

@@ -52,7 +52,7 @@ class Repository:
         self.progress: Progress = progress or Silent()
         compiling.on_compile = self.progress.note
         self.hash = hashing.by_name(self.config.hash)
-        self.lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
+        self.lock = _lock(path)
         self.refs = Refs(path, 2 * self.hash.size, self.lock, self.config.audited)
         self.audit = self.refs.audit
         self.drops = Drops(path, 2 * self.hash.size)
@@ -169,7 +169,7 @@ def create(path: Path, settings: config.Config | None = None, shared: str | None
     _fs.make_dir(path, private=True)
     if group is not None and not (path / config.NAME).exists():
         _fs.share(path, group)
-    lock = _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S)
+    lock = _lock(path)
     with lock.held():  # the processes of a distributed job all begin at once
         if (path / config.NAME).exists():
             raise StoreExistsError(f"{path} is a castore store already; open it, or choose another directory")
@@ -179,6 +179,12 @@ def create(path: Path, settings: config.Config | None = None, shared: str | None
         refs.initialise()
         refs.audit.append(Event(INIT, detail=f"{settings.uuid} {settings.hash}"))
         config.write(settings, path)  # last: with it the store is one
+
+
+def _lock(path: Path) -> _fs.Lock:
+    """The lock of the store at `path`; who finds that a holder died makes the names of packs and refs durable."""
+    derived = ("incoming", "index")
+    return _fs.Lock(path / "lock", limits.LOCK_TIMEOUT_S, lambda: _fs.sync_dirs(path, leave_out=derived))
 
 
 def _make_parents(path: Path, group: int | None) -> None:

@@ -85,8 +85,7 @@ class IndexAccess:
                     return Index(self._directory, self._hash_size)
                 except IndexDamagedError:
                     pass
-            for abandoned in self._directory.parent.glob("index.*.tmp"):
-                _fs.remove_tree(abandoned)  # by a process that died here: only one at a time holds the lock
+            self.remove_abandoned()
             beside = self._directory.with_name(f"index.{os.getpid()}.tmp")
             _fs.make_dir(beside)
             self._fill(beside, damaged).close()
@@ -95,6 +94,11 @@ class IndexAccess:
             _fs.rename(beside, self._directory)
             _fs.sync_dir(self._directory.parent)
             return Index(self._directory, self._hash_size)
+
+    def remove_abandoned(self) -> None:
+        """Delete what processes left that died while they made an index, with the lock held. Call with it held, too."""
+        for abandoned in self._directory.parent.glob("index.*.tmp"):
+            _fs.remove_tree(abandoned)
 
     def _fill(self, directory: Path, damaged: list[str] | None) -> Index:
         index = Index(directory, self._hash_size)

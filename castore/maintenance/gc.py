@@ -181,6 +181,7 @@ def _sweep(
         _fs.remove(path)
         _fs.sync_dir(path.parent)
     repo.refs.remove_leftovers()
+    access.remove_abandoned()
     repo.drops.forget(_gone(repo, repo.drops.read()))
     unused = [name for name in repo.signatures.tags() if repo.refs.tag(name) is None]
     repo.signatures.forget(_gone(repo, repo.signatures.commits()), unused)

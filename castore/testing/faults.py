@@ -7,8 +7,9 @@ runs as it would on a disk that is full or failing:
         store.commit(state)                 # raises StorageError
     assert fault.struck
 
-Operations, in the words of `_fs`: create, write, short_write, sync, sync_dir, rename, link, append, remove, make_dir,
-remove_dir. LMDB writes the index by itself, and is out of reach. One fault or recording at a time, for all threads.
+Operations, in the words of `_fs`: create, write, short_write, resize, sync, sync_dir, rename, link, append, remove,
+make_dir, remove_dir. LMDB writes the index by itself, and is out of reach. One fault or recording at a time, for all
+threads.
 """
 
 from __future__ import annotations
@@ -28,10 +29,17 @@ from castore import _fs
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation that was about to be carried out: what, and on which file (the source of a rename)."""
+    """One operation that was about to be carried out: what, and on which file (the source of a rename).
+
+    other: the new name that a rename gives, or the file that a link gives a second name. data: what a write or an
+    append was given. offset: where in the file a write puts it, or where a resize ends the file.
+    """
 
     name: str
     path: Path
+    other: Path | None = None
+    data: bytes = b""
+    offset: int = 0
 
 
 class Recorder:
@@ -43,19 +51,18 @@ class Recorder:
         self._strike = strike
         self._lock = threading.Lock()
 
-    def meet(self, name: str, path: Path) -> None:
+    def meet(self, operation: Operation) -> None:
         """Called before each operation; raises what the fault is."""
         with self._lock:
-            operation = Operation(name, path)
             self.operations.append(operation)
-            number = sum(1 for one in self.operations if one.name == name)
+            number = sum(1 for one in self.operations if one.name == operation.name)
         self._strike(operation, number)
 
 
 @contextlib.contextmanager
-def record() -> Iterator[Recorder]:
-    """Let every operation through, and list them."""
-    with _installed(Recorder(lambda operation, number: None)) as recorder:
+def record(before: Callable[[], None] = lambda: None) -> Iterator[Recorder]:
+    """Let every operation through, and list them. before: called ahead of each."""
+    with _installed(Recorder(lambda operation, number: before())) as recorder:
         yield recorder
 
 
@@ -117,43 +124,53 @@ class _SystemCalls:
         return getattr(os, name)
 
     def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
-        if flags & os.O_EXCL:
-            self._meet("create", Path(path))
+        if flags & os.O_EXCL or (flags & os.O_CREAT and not os.path.lexists(path)):
+            self._meet(Operation("create", Path(path)))
         return os.open(path, flags, mode)
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
-        self._meet("write", _path(fd))
-        return os.pwrite(fd, data[: self._taken(len(data))], offset)
+        data = data[: self._taken(len(data))]
+        self._meet(Operation("write", _path(fd), data=bytes(data), offset=offset))
+        return os.pwrite(fd, data, offset)
 
     def write(self, fd: int, data: bytes) -> int:
-        self._meet("append", _path(fd))
-        return os.write(fd, data[: self._taken(len(data))])
+        data = data[: self._taken(len(data))]
+        self._meet(Operation("append", _path(fd), data=data))
+        return os.write(fd, data)
 
     def _taken(self, size: int) -> int:
         return size if self._short is None else self._short.taken(size)
 
     def fsync(self, fd: int) -> None:
-        self._meet("sync_dir" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync", _path(fd))
+        self._meet(Operation("sync_dir" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync", _path(fd)))
         os.fsync(fd)
 
+    def fdatasync(self, fd: int) -> None:
+        self._meet(Operation("sync", _path(fd)))
+        os.fdatasync(fd)
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        self._meet(Operation("resize", _path(fd), offset=size))
+        os.ftruncate(fd, size)
+
     def replace(self, source: Path, target: Path) -> None:
-        self._meet("rename", Path(source))
+        self._meet(Operation("rename", Path(source), Path(target)))
         os.replace(source, target)
 
     def link(self, source: Path, target: Path) -> None:
-        self._meet("link", Path(target))
+        self._meet(Operation("link", Path(target), Path(source)))
         os.link(source, target)
 
     def unlink(self, path: Path) -> None:
-        self._meet("remove", Path(path))
+        self._meet(Operation("remove", Path(path)))
         os.unlink(path)
 
     def mkdir(self, path: Path, mode: int = 0o777) -> None:
-        self._meet("make_dir", Path(path))
+        self._meet(Operation("make_dir", Path(path)))
         os.mkdir(path, mode)
 
     def rmdir(self, path: Path) -> None:
-        self._meet("remove_dir", Path(path))
+        self._meet(Operation("remove_dir", Path(path)))
         os.rmdir(path)
 
 

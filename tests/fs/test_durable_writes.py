@@ -39,7 +39,7 @@ def test_append_is_one_write_and_syncs_a_new_files_directory(tmp_path: Path) -> 
     with faults.record() as recorded:
         _fs.append(log, b"one\n")
         _fs.append(log, b"two\n")
-    assert names(recorded) == ["append", "sync", "sync_dir", "append", "sync"]
+    assert names(recorded) == ["create", "append", "sync", "sync_dir", "append", "sync"]
     with faults.inject("short_write"), pytest.raises(StorageError, match="only a part"):
         _fs.append(log, b"three\n")
     assert log.read_bytes() == b"one\ntwo\nthr"

@@ -1,0 +1,126 @@
+"""What must hold of a store after a crash, against what its users had been told before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import castore
+from castore.errors import CastoreError, DroppedError
+from castore.history.drops import Drop
+from castore.history.pins import Pin
+from castore.history.reflog import ReflogEntry
+from castore.store import Store
+from castore.testing.states import equal_states
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a store says of its history. head: the branch that HEAD follows, or the commit that it names."""
+
+    head: str
+    branches: Mapping[str, str]
+    tags: Mapping[str, str]
+    pins: Mapping[str, Pin]
+    drops: Mapping[str, Drop]
+    logs: Mapping[str, tuple[ReflogEntry, ...]]
+
+    @classmethod
+    def of(cls, store: Store) -> Account:
+        head, refs = store.head(), store.repository.refs
+        logs = {ref: tuple(refs.reflog.read(ref)) for ref in refs.reflog.refs()}
+        named = head.branch or head.commit or ""
+        return cls(named, store.branches(), store.tags(), store.pins(), store.drops(), logs)
+
+
+NOTHING = Account("main", {}, {}, {}, {}, {})  # of a store that is not there yet
+
+
+def violation(root: Path, told: Sequence[Account], states: Mapping[str, Any], new_state: Any) -> str | None:
+    """What is wrong with the store in `root` after a crash, None for nothing. What the check does changes the store.
+
+    told: what was acknowledged last, what would have been next and what lies between: each ref is as in one of them.
+    states: what was committed, by commit id. new_state: to be committed after the crash.
+    """
+    try:
+        with castore.open(root, create=not told[0].branches) as store:
+            for problem in _problems(store, told, states, new_state):
+                return problem
+        with castore.open(root) as store:
+            if not equal_states(store.load("main"), new_state):
+                return "opened once more: what was committed after the crash loads differently"
+    except CastoreError as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _problems(store: Store, told: Sequence[Account], states: Mapping[str, Any], new_state: Any) -> Iterator[str]:
+    """What is wrong, as it is met; the store is used as after any start."""
+    report = store.fsck()
+    if not report.ok:
+        yield f"fsck: {report.errors[0].problem}"
+    found = Account.of(store)
+    yield from _differences(told, found)
+    expected = {**found.branches, **found.tags, **dict.fromkeys(found.pins)}
+    known = {commit.id for name in expected for commit in store.log(name)}
+    known |= {entry.new for log in _promised_logs(told).values() for entry in log}
+    yield from _unloadable(store, known, states, found.drops)
+    made = store.commit(new_state, message="after the crash")
+    store.gc()
+    if not equal_states(store.load(made.id), new_state):
+        yield "what was committed after the crash loads differently"
+    report = store.fsck(read_data=False)
+    if not report.ok:
+        yield f"fsck after gc: {report.errors[0].problem}"
+    yield from (f"{path.relative_to(store.path)} is left after gc" for path in _left_over(store.path))
+
+
+def _left_over(path: Path) -> list[Path]:
+    """Files that gc should have taken."""
+    return [*(path / "incoming").iterdir(), *path.rglob("*.tmp")]
+
+
+def _differences(told: Sequence[Account], found: Account) -> Iterator[str]:
+    for part in ("head", "pins", "drops"):
+        any_of = [getattr(one, part) for one in told]
+        if (now := getattr(found, part)) not in any_of:
+            yield f"{part}: {now}, and none of {any_of}"
+    for part in ("branches", "tags"):
+        refs = [getattr(one, part) for one in told]
+        now = getattr(found, part)
+        for name in sorted({name for one in (*refs, now) for name in one}):
+            if now.get(name) not in [one.get(name) for one in refs]:
+                yield f"{part}: {name} is at {now.get(name)}, and not at any of {[one.get(name) for one in refs]}"
+    for ref, promised in _promised_logs(told).items():
+        if missing := [entry for entry in promised if entry not in found.logs.get(ref, ())]:
+            yield f"the reflog of {ref} lacks {missing[0]}"
+    for ref, log in found.logs.items():
+        written = {entry for one in told for entry in one.logs.get(ref, ())}
+        if strange := [entry for entry in log if entry not in written]:
+            yield f"the reflog of {ref} has {strange[0]}, which nobody wrote"
+
+
+def _promised_logs(told: Sequence[Account]) -> dict[str, list[ReflogEntry]]:
+    """The entries that stay, whatever became of what went on."""
+    first, *others = told
+    return {
+        ref: [entry for entry in log if all(entry in one.logs.get(ref, ()) for one in others)]
+        for ref, log in first.logs.items()
+    }
+
+
+def _unloadable(store: Store, known: set[str], states: Mapping[str, Any], drops: Mapping[str, Drop]) -> Iterator[str]:
+    for commit in sorted(known):
+        if commit not in states:
+            yield f"commit {commit} was never made"
+            continue
+        try:
+            loaded = store.load(commit)
+        except DroppedError:
+            if commit not in drops:
+                yield f"commit {commit} counts as dropped"
+            continue
+        if not equal_states(loaded, states[commit]):
+            yield f"commit {commit} loads differently"
