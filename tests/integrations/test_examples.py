@@ -12,10 +12,10 @@ import castore
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run(name: str, directory: Path) -> str:
+def run(name: str, directory: Path, *more: str) -> str:
     """What an example prints; it must end well."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "docs" / "examples" / name), str(directory)]
+    command = [sys.executable, str(ROOT / "docs" / "examples" / name), str(directory), *more]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
@@ -62,3 +62,18 @@ def test_replay(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=examples, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "5 losses are the same bit for bit" in done.stdout
+
+
+def test_lifecycle(tmp_path: Path) -> None:
+    printed = run("lifecycle.py", tmp_path / "run", "32")
+    assert "for 340 states, of 340 commits" in printed
+    assert "the curve is whole: 300 losses" in printed
+    with castore.open(tmp_path / "run") as store:
+        kept = [commit.step for commit in store.log("main") if commit.id not in store.drops()]
+        # The last five, ten milestones, those of the ten of the other branch that lie here, what was archived, and
+        # where the fine-tune began.
+        milestones = {290, 280, 270, 260, 250, 240, 230, 220, 210, 190, 140, 130, 120, 110, 90, 80}
+        assert kept == sorted({299, 298, 297, 296, 295, *milestones, 200, 100, 149, 0}, reverse=True)
+        assert store.fsck().ok
+    with castore.open(tmp_path / "run" / "archive") as archive:
+        assert [commit.step for commit in archive.log("main") if commit.id not in archive.drops()] == [200, 100, 0]
