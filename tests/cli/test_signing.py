@@ -85,7 +85,8 @@ def test_a_key_that_needs_a_passphrase_fails_without_a_terminal(signed: InProces
 
 
 def test_options_that_do_not_go_together(signed: InProcess) -> None:
-    assert "say what to verify" in signed.refused(2, "verify")
+    assert "--all goes with --signatures" in signed.refused(2, "verify", "--all")
+    assert "nothing to replay" in signed.refused(2, "verify", "--signatures", "--replay", "a:b", "--steps", "1")
     assert "name a REV, or say --all" in signed.refused(2, "verify", "--signatures", "--all", "main")
     assert "name the tag" in signed.refused(2, "tag", "-s")
     assert "nothing else" in signed.refused(2, "tag", "-d", "-s", "v1")
