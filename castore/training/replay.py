@@ -13,7 +13,6 @@ from typing import Any
 
 from castore.errors import CorruptError, ReplayError
 from castore.objects.commit import Commit
-from castore.operations.provenance import provenance
 from castore.state.provenance import Run
 from castore.state.provenance.differences import explaining, restricted
 from castore.store import Store
@@ -64,7 +63,7 @@ def replayed(store: Store, commit: Commit, function: str, steps: int) -> dict[st
     losses = _losses(_run(function, lambda: _called(function, restore, steps)), function)
     here = Run().record().provenance
     try:
-        then = provenance(store.repository, commit)
+        then = store.provenance(commit.id)
     except CorruptError as error:
         restore.notes.append(f"what produced the commit can't be read: {error}")
         then = here

@@ -153,7 +153,7 @@ def best_metric(store: Store, commit: Commit, policy: Policy) -> float | None:
 def _differences(store: Store, commit: Commit, here: Provenance) -> list[str]:
     """What is different here and can change results."""
     try:
-        then = provenance(store.repository, commit)
+        then = reading(store.repository, commit.id, lambda repo, _: provenance(repo, commit))
     except CorruptError as error:
         return [f"how {commit.id[:12]} was made can't be read, so what is different here is not known: {error}"]
     found = explaining(then, here if commit.provenance is not None else restricted(here, then))
