@@ -137,7 +137,7 @@ def _run(repo: Repository, task: Task, wait_s: float, force: bool, pace: Pace, g
 def _finished(repo: Repository, task: str) -> None:
     state = State.read(repo.path)
     state.finished[task] = time.time()
-    state.write(repo.path)
+    state.write(repo.path, repo.lock)
 
 
 def _tell_of_failure(repo: Repository, task: Task, error: CastoreError) -> None:

@@ -59,7 +59,7 @@ def scrub(repo: Repository, pace: Pace, within_s: float | None = None, every_s: 
         errors = _with_affected(repo, run.found)
         if errors:
             tell_of_damage(repo, errors, "scrub")
-        state.write(repo.path)
+        state.write(repo.path, repo.lock)
     return ScrubReport(
         done=run.reached,
         read_bytes=run.found.read_bytes,
@@ -138,7 +138,7 @@ class _Run:
         self.reached = self.position() >= self._goal
         sound = not self.found.bad and not self.found.errors  # what is not told of yet is to be found again
         if sound and time.monotonic() > self._saved + _SAVE_EVERY_S:
-            self._state.write(self._repo.path)
+            self._state.write(self._repo.path, self._repo.lock)
             self._saved = time.monotonic()
         self._repo.progress.advance(record.read_bytes)
 

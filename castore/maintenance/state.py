@@ -62,8 +62,12 @@ class State:
             raise ValueError
         return cls({str(name): float(when) for name, when in table["finished"].items()}, scrub)
 
-    def write(self, root: Path) -> None:
-        """Replace what is there. Raises StorageError."""
+    def write(self, root: Path, lock: _fs.Lock) -> None:
+        """Replace what is there. lock: the store's, since gc takes a file that is being written for what a crash left.
+
+        Raises StorageError.
+        """
         import json
 
-        _fs.replace(root / NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")
+        with lock.held():
+            _fs.replace(root / NAME, json.dumps(asdict(self), indent=1).encode() + b"\n")

@@ -125,13 +125,14 @@ def test_an_empty_store_has_metrics(store: InProcess) -> None:
 def test_what_others_wrote_into_names_stays_within_a_label(
     store: InProcess, write_checkpoint: Callable[..., Path]
 ) -> None:
-    tier = 'x"} 5\ncastore_evil 1\n# \\'
-    store.ok("commit", write_checkpoint(), "--tier", tier)
+    branch, of = 'x"}5', 'x"} 5\ncastore_evil 1\n# \\\ud800'
+    store.ok("commit", write_checkpoint(), "--step", "3", "--branch", branch)
     with castore.open(store.directory) as opened:
-        opened.repository.events.record("failure", of='a"\n\ud800')
+        opened.repository.events.record("failure", of=of)
     metrics = parsed(store.ok("metrics"))
     assert "castore_evil" not in metrics
-    assert value(metrics, "castore_commit_raw_bytes", tier=tier) > 0
+    assert value(metrics, "castore_last_commit_step", branch=branch) == 3
+    assert value(metrics, "castore_failures_total", kind=of.replace("\ud800", "\\ud800")) == 1
 
 
 def test_every_kind_of_number_is_read_as_it_is() -> None:

@@ -98,7 +98,7 @@ def test_how_often_a_task_is_due_stands_in_castore_toml(store: Store) -> None:
     assert {run.name: run.outcome for run in store.maintain(force=True).tasks}["prune"] == "done"
     held = State.read(store.path)
     held.finished["gc"] -= 7201
-    held.write(store.path)
+    held.write(store.path, store.repository.lock)
     assert [run.name for run in store.maintain().tasks if run.outcome != "not-due"] == ["gc"]
 
 
@@ -209,13 +209,30 @@ def test_damage_is_an_exit_code_an_alert_and_the_commits_that_it_affects(
     commit = store.commit(state(1))
     (path,) = packs(store)
     flip(path, 300)
-    done = shell.run("maintain")
+    done = shell.run("maintain", "--only", "scrub")
     assert done.returncode == 9
     assert f"commits {commit.id[:12]}" in done.stdout
     (one,) = heard(told)
     assert (one["event"], one["commits"], one["found_by"]) == ("damage", [commit.id], "scrub")
     assert one["nice"] == 19  # as all that maintain runs
     assert shell.run("scrub").returncode == 9
+
+
+def test_a_commit_that_does_not_verify_is_an_exit_code_and_an_alert_and_a_good_one_is_noted(
+    store: Store, shell: Shell, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    store = configure(store, listen(told))
+    bad, good = store.commit(state(1), branch="bad"), store.commit({"w": [1.5, "text"]}, branch="good")
+    flip(next(path for path in packs(store) if path.stat().st_size > 5000), 300)
+    done = shell.run("maintain", "--only", "verify", "--json")
+    assert done.returncode == 9
+    (line,) = json.loads(done.stdout)["tasks"][0]["unverified"]
+    assert bad.id[:12] in line
+    (one,) = heard(told)
+    assert (one["event"], one["commit"]) == ("failed-verification", bad.id)
+    assert store.verifications()[good.id].ok and not store.verifications()[bad.id].ok
+    assert store.repository.events.tally().counts["failure", "verify"] == 1
 
 
 def test_an_io_error_of_one_task_is_a_failure_of_that_task(store: Store) -> None:
@@ -231,7 +248,7 @@ def test_after_a_clock_that_went_back_a_task_is_run_once_with_a_warning(store: S
     store.commit(state(1))
     held = State.read(store.path)
     held.finished = {**dict.fromkeys(EVERY, time.time()), "gc": time.time() + 1e7}
-    held.write(store.path)
+    held.write(store.path, store.repository.lock)
     report = store.maintain()
     assert [run.name for run in report.tasks if run.outcome == "done"] == ["gc"]
     assert len(report.warnings) == 1 and "gc was last done in the future" in report.warnings[0]

@@ -154,7 +154,7 @@ def test_each_run_reads_the_share_that_covers_the_store_in_the_set_time(store: S
         held = State.read(store.path)
         if held.scrub.began is not None:
             held.scrub.began -= DAY  # a day goes by
-            held.write(store.path)
+            held.write(store.path, store.repository.lock)
     assert len(runs) == 10
     assert all(run.done for run in runs)
     record = 2000 * 4 + 2000  # what one may be beyond its share
@@ -175,7 +175,7 @@ def test_a_scrub_that_fell_behind_reads_more(store: Store) -> None:
     held = State.read(store.path)
     assert held.scrub.began is not None
     held.scrub.began -= 7 * DAY
-    held.write(store.path)
+    held.write(store.path, store.repository.lock)
     report = scrub(store.repository, Pace(), within_s=10 * DAY, every_s=DAY)
     assert 0.75 < report.share < 0.9
 
@@ -248,7 +248,7 @@ def test_a_clock_that_went_back_is_said_and_the_round_goes_on(store: Store) -> N
     held = State.read(store.path)
     assert held.scrub.began is not None
     held.scrub.began += 50 * DAY
-    held.write(store.path)
+    held.write(store.path, store.repository.lock)
     report = scrub(store.repository, Pace(), within_s=10 * DAY, every_s=DAY)
     assert len(report.warnings) == 1 and "clock" in report.warnings[0]
     assert State.read(store.path).scrub.began == pytest.approx(time.time(), abs=60)

@@ -49,7 +49,7 @@ def command(
 
     How often each is due stands in [maintain] of castore.toml. What is not finished in time goes on at the next run.
     Runs at the lowest priority, and can be ended at any time. Where another process maintains the store already, it
-    says so and exits with 0. Exits with 9 if damage was found.
+    says so and exits with 0. Exits with 9 if damage was found or a commit does not verify.
     """
     step_back()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the scrub notes its place
