@@ -37,7 +37,7 @@ from castore.errors import (
 
 if TYPE_CHECKING:
     from castore.checkpointer import Checkpointer
-    from castore.maintenance.verification import Replay
+    from castore.maintenance.verifying.verification import Replay
     from castore.objects.commit import Commit
     from castore.state.provenance import Run
     from castore.store import Store, discover, init, open
@@ -50,7 +50,7 @@ _LAZY = {
     "Commit": "castore.objects.commit",
     "InexactResumeWarning": "castore.training.resume",
     "Policy": "castore.training.policy",
-    "Replay": "castore.maintenance.verification",
+    "Replay": "castore.maintenance.verifying.verification",
     "ResumableSampler": "castore.training.sampler",
     "Run": "castore.state.provenance",
     "Store": "castore.store",

@@ -33,7 +33,7 @@ class Config:
     `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing:
     `[signing]`, for `castore.operations.signatures`. audited: whether the audit log gets an entry of each change.
     owner: of commits that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
-    maintain, scrub: for `castore.maintenance.settings`; alerts: for `castore.monitoring.settings`.
+    maintain, scrub: for `castore.maintenance.upkeep.settings`; alerts: for `castore.monitoring.settings`.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below

@@ -23,12 +23,12 @@ def budget_options(time_default: str, rate_default: str) -> Callable[[Command], 
 
 
 def _time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    from castore.maintenance.settings import time_span
+    from castore.maintenance.upkeep.settings import time_span
 
     return None if value is None else time_span("--time", value)
 
 
 def _rate(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    from castore.maintenance.settings import byte_rate
+    from castore.maintenance.upkeep.settings import byte_rate
 
     return None if value is None else byte_rate("--rate", value)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from castore.history.drops import Drop
     from castore.history.pins import Pin
     from castore.history.verifications import Verification
-    from castore.maintenance.maintain import MaintainReport, TaskRun
     from castore.maintenance.reports import (
         Explanation,
         FsckError,
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
         RepackReport,
         ScrubReport,
     )
-    from castore.maintenance.verification import ReplayReport, VerifyReport
+    from castore.maintenance.upkeep.maintain import MaintainReport, TaskRun
+    from castore.maintenance.verifying.verification import ReplayReport, VerifyReport
     from castore.monitoring.prometheus import Family
     from castore.objects.provenance import Provenance
     from castore.operations.import_checkpoints import ImportedCheckpoint

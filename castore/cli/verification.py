@@ -11,7 +11,7 @@ from castore.cli.provenance import print_differences
 from castore.quantities import size
 
 if TYPE_CHECKING:
-    from castore.maintenance.verification import ReplayReport, VerifyReport
+    from castore.maintenance.verifying.verification import ReplayReport, VerifyReport
 
 
 def print_report(report: VerifyReport) -> None:

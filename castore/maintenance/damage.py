@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from castore.maintenance.reports import FsckError
-from castore.maintenance.verification import VerifyReport
+from castore.maintenance.verifying.verification import VerifyReport
 from castore.monitoring.settings import DAMAGE, FAILED_VERIFICATION
 from castore.repo import Repository
 

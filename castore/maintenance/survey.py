@@ -11,7 +11,7 @@ from castore.history.moves import TierMove
 from castore.history.pins import Pin
 from castore.history.refs import Head
 from castore.history.walk import ancestors
-from castore.maintenance.copied import waiting
+from castore.maintenance.mirroring.copied import waiting
 from castore.objects.commit import Commit
 from castore.repo import Repository
 from castore.retention.past import Line, Past

@@ -22,13 +22,13 @@ class Tiering(Door):
 
     def tier_reports(self) -> list[TierReport]:
         """Each tier, with what the store holds of it, and what of that waits to be copied to its directory."""
-        from castore.maintenance.tier_reports import tier_reports
+        from castore.maintenance.mirroring.tier_reports import tier_reports
 
         return tier_reports(self._repo)
 
     def tier_of(self, rev: str) -> TierOf:
         """Which tier a commit is of, since when, and in which directories it has a copy. Raises RevisionError."""
-        from castore.maintenance.tier_reports import tier_of
+        from castore.maintenance.mirroring.tier_reports import tier_of
 
         return tier_of(self._repo, rev)
 
@@ -44,7 +44,7 @@ class Tiering(Door):
         deadline: by `time.monotonic`, when no more is begun; the next call goes on. What is wrong with a directory,
         such as that it is gone or full, is in the report. Raises UsageError, CorruptError.
         """
-        from castore.maintenance.mirror import mirror
+        from castore.maintenance.mirroring.mirror import mirror
 
         with self._repo.events.timed("task", task="mirror") as facts:
             report = mirror(self._repo, deadline, now)

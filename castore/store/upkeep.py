@@ -11,9 +11,9 @@ from castore.store.door import Door
 
 if TYPE_CHECKING:
     from castore.history.verifications import Verification
-    from castore.maintenance.maintain import MaintainReport
     from castore.maintenance.reports import FsckReport, GcReport, RepackReport, ScrubReport
-    from castore.maintenance.verification import Replay, VerifyReport
+    from castore.maintenance.upkeep.maintain import MaintainReport
+    from castore.maintenance.verifying.verification import Replay, VerifyReport
     from castore.monitoring.prometheus import Family
 
 
@@ -50,7 +50,7 @@ class Upkeep(Door):
         Raises LockTimeoutError when another repack is at work, CorruptError when history can't be walked.
         """
         from castore.maintenance.pace import Pace
-        from castore.maintenance.repack import repack
+        from castore.maintenance.repacking.repack import repack
 
         pace = Pace.of(seconds, bytes_per_second)
         if dry_run:
@@ -83,7 +83,7 @@ class Upkeep(Door):
         with, ReplayError for one whose function can't be run.
         """
         from castore.maintenance.damage import tell_of_failed_verification
-        from castore.maintenance.verify import verify
+        from castore.maintenance.verifying.verify import verify
 
         with self._repo.events.timed("task", task="verify") as facts:
             report = verify(self._repo, rev, replay, now)
@@ -113,7 +113,7 @@ class Upkeep(Door):
 
         Raises UsageError that names a setting which can't be meant, StorageError.
         """
-        from castore.maintenance.maintain import maintain
+        from castore.maintenance.upkeep.maintain import maintain
 
         return maintain(self._repo, time_s, rate, only, force, dry_run)
 
@@ -123,7 +123,7 @@ class Upkeep(Door):
         time_s: seconds after which it stops; rate: bytes a second. None: another process is at upkeep. Raises
         StorageError; damage is in the report, and raises the alert.
         """
-        from castore.maintenance.maintain import scrub_alone
+        from castore.maintenance.upkeep.maintain import scrub_alone
 
         return scrub_alone(self._repo, time_s, rate)
 
@@ -132,6 +132,6 @@ class Upkeep(Door):
 
         Raises CorruptError, UsageError that names what is wrong in castore.toml.
         """
-        from castore.maintenance.metrics import metrics
+        from castore.maintenance.upkeep.metrics import metrics
 
         return metrics(self._repo)

@@ -2,7 +2,7 @@
 
 Copies in the second directories of tiers don't count: what is asked is whether this store can give it back.
 
-`castore.maintenance.verify` starts it, and reads its answer.
+`castore.maintenance.verifying.verify` starts it, and reads its answer.
 """
 
 from __future__ import annotations

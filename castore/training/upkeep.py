@@ -10,8 +10,8 @@ from typing import IO
 
 from castore import interpreter
 from castore.errors import CastoreError, CorruptError, UsageError
-from castore.maintenance.settings import of_config, time_span
-from castore.maintenance.tasks import EVERY
+from castore.maintenance.upkeep.settings import of_config, time_span
+from castore.maintenance.upkeep.tasks import EVERY
 from castore.monitoring.settings import FAILED_SAVE
 from castore.store import Store
 from castore.training import console

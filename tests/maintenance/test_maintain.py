@@ -17,8 +17,8 @@ import pytest
 import castore
 from castore import _fs
 from castore.errors import StorageError, UsageError
-from castore.maintenance.state import LOCK, NAME, State
-from castore.maintenance.tasks import EVERY
+from castore.maintenance.upkeep.state import LOCK, NAME, State
+from castore.maintenance.upkeep.tasks import EVERY
 from castore.store import Store
 from castore.testing import faults
 from tests.cli.shell import Shell

@@ -18,7 +18,7 @@ import castore
 from castore.copies import directories, opened
 from castore.errors import CorruptError, DroppedError, MissingError, RevisionError, StorageError, UsageError
 from castore.history.drops import Drop
-from castore.maintenance.transfer import copy_commits
+from castore.maintenance.mirroring.transfer import copy_commits
 from castore.progress import Silent
 from castore.store import Store
 from castore.testing import faults

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from castore.maintenance.placement import Records, Track
+from castore.maintenance.repacking.placement import Records, Track
 
 SPAN = 6
 

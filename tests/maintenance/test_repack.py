@@ -12,7 +12,7 @@ import torch
 import castore
 from castore.chunks.closure import depths
 from castore.errors import LockTimeoutError, StorageError
-from castore.maintenance.record_survey import survey_records
+from castore.maintenance.repacking.record_survey import survey_records
 from castore.objects import nodes
 from castore.store import Store
 from castore.testing import faults

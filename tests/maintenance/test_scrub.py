@@ -12,8 +12,8 @@ import torch
 import castore
 from castore.maintenance.pace import Pace
 from castore.maintenance.reports import ScrubReport
-from castore.maintenance.scrub import scrub
-from castore.maintenance.state import NAME, State
+from castore.maintenance.upkeep.scrub import scrub
+from castore.maintenance.upkeep.state import NAME, State
 from castore.progress import Silent
 from castore.store import Store
 from tests import workers

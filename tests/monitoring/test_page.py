@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import castore
-from castore.maintenance.tasks import TASKS
+from castore.maintenance.upkeep.tasks import TASKS
 from castore.monitoring.settings import EVENTS
 from tests.samples import state
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import castore
 from castore.errors import CorruptError, DroppedError, ReplayError, UsageError
-from castore.maintenance.verification import compared
+from castore.maintenance.verifying.verification import compared
 from castore.store import Store
 from castore.training.replay import replayed
 from tests.cli.shell import InProcess

@@ -14,8 +14,8 @@ import pytest
 import castore
 from castore import _fs
 from castore.errors import StorageError, UsageError
-from castore.maintenance.state import LOCK, State
-from castore.maintenance.tasks import TASKS
+from castore.maintenance.upkeep.state import LOCK, State
+from castore.maintenance.upkeep.tasks import TASKS
 from castore.store import Store
 from castore.testing import faults
 from castore.training.upkeep import Upkeep

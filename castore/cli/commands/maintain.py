@@ -12,10 +12,10 @@ from castore.cli.commands.fsck import describe
 from castore.cli.output import json_option, print_json, printable, red
 from castore.cli.records import maintain_record
 from castore.cli.session import Session, pass_session
-from castore.maintenance import maintain
-from castore.maintenance.maintain import MaintainReport, TaskRun
-from castore.maintenance.priority import step_back
-from castore.maintenance.tasks import EVERY
+from castore.maintenance.upkeep import maintain
+from castore.maintenance.upkeep.maintain import MaintainReport, TaskRun
+from castore.maintenance.upkeep.priority import step_back
+from castore.maintenance.upkeep.tasks import EVERY
 from castore.quantities import duration
 
 EPILOG = """\b

@@ -12,8 +12,8 @@ from castore.cli.output import green, json_option, print_json, printable, red
 from castore.cli.records import scrub_record
 from castore.cli.session import Session, pass_session
 from castore.errors import CorruptError
-from castore.maintenance.priority import step_back
 from castore.maintenance.reports import ScrubReport
+from castore.maintenance.upkeep.priority import step_back
 from castore.quantities import size
 
 EPILOG = """\b

@@ -13,7 +13,7 @@ from castore.cli.records import verify_record
 from castore.cli.session import Session, pass_session
 from castore.cli.verification import print_report
 from castore.errors import CorruptError, ReplayError, SignatureError
-from castore.maintenance.verification import Replay
+from castore.maintenance.verifying.verification import Replay
 
 if TYPE_CHECKING:
     from castore.operations.signatures import Checked

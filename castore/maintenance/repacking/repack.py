@@ -24,12 +24,12 @@ from castore.codecs.choice import expect
 from castore.errors import LockTimeoutError, MissingError
 from castore.limits import MIB
 from castore.maintenance.copying import Copier
-from castore.maintenance.kept_states import Column, DepthOf, KeptStates
 from castore.maintenance.pace import Pace
-from castore.maintenance.packing import SMALL_BYTES, OvertakenError, Packing
-from castore.maintenance.placement import Choice, Records, Track
-from castore.maintenance.record_survey import survey_records
-from castore.maintenance.reencode import Encodings, Stretch, encode, outlook
+from castore.maintenance.repacking.kept_states import Column, DepthOf, KeptStates
+from castore.maintenance.repacking.packing import SMALL_BYTES, OvertakenError, Packing
+from castore.maintenance.repacking.placement import Choice, Records, Track
+from castore.maintenance.repacking.record_survey import survey_records
+from castore.maintenance.repacking.reencode import Encodings, Stretch, encode, outlook
 from castore.maintenance.reports import RepackReport
 from castore.objects.commit import Commit
 from castore.repo import Repository

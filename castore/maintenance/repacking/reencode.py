@@ -16,8 +16,8 @@ from castore.codecs.choice import Encoded, choose
 from castore.errors import CorruptError
 from castore.limits import MAX_SPAN
 from castore.maintenance.copying import Copier
-from castore.maintenance.kept_states import Column
-from castore.maintenance.placement import Choice, Track
+from castore.maintenance.repacking.kept_states import Column
+from castore.maintenance.repacking.placement import Choice, Track
 from castore.repo import Repository
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from castore.errors import LockTimeoutError
 from castore.maintenance.pace import Pace
 from castore.maintenance.reports import FsckError
-from castore.maintenance.settings import MAX_SPAN_S, Settings
+from castore.maintenance.upkeep.settings import MAX_SPAN_S, Settings
 from castore.quantities import size
 from castore.repo import Repository
 
@@ -64,7 +64,7 @@ def _gc(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
 
 
 def _repack(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
-    from castore.maintenance.repack import repack
+    from castore.maintenance.repacking.repack import repack
 
     try:
         report = repack(repo, False, pace)
@@ -76,7 +76,7 @@ def _repack(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
 
 
 def _mirror(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
-    from castore.maintenance.mirror import mirror
+    from castore.maintenance.mirroring.mirror import mirror
 
     found = mirror(repo, pace.deadline, _now).directories
     for one in found:
@@ -92,7 +92,7 @@ def _mirror(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
 def _verify(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
     """The newest commit of each branch, in the order of their names, unless it was verified since it was last due."""
     from castore.maintenance.damage import tell_of_failed_verification
-    from castore.maintenance.verify import verify
+    from castore.maintenance.verifying.verify import verify
 
     since = _now() - timedelta(seconds=min(settings.every_s["verify"], MAX_SPAN_S))
     tensors = 0
@@ -112,7 +112,7 @@ def _verify(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
 
 
 def _scrub(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
-    from castore.maintenance.scrub import scrub
+    from castore.maintenance.upkeep.scrub import scrub
 
     report = scrub(repo, pace, settings.within_s, settings.every_s["scrub"])
     so_far = "the round is over" if report.finished else f"{100 * report.share:.0f}% of the round is behind"

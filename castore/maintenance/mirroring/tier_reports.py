@@ -10,7 +10,7 @@ from castore.copies import directories, opened
 from castore.errors import CastoreError
 from castore.history.drops import DROPPED
 from castore.history.walk import ancestors
-from castore.maintenance.copied import copies_in, waiting
+from castore.maintenance.mirroring.copied import copies_in, waiting
 from castore.maintenance.reports import TierOf, TierReport
 from castore.objects import codec
 from castore.repo import Repository

@@ -14,10 +14,10 @@ from castore import _fs
 from castore.errors import CastoreError, CorruptError, UsageError
 from castore.maintenance.pace import Pace
 from castore.maintenance.reports import ScrubReport
-from castore.maintenance.settings import Settings, settings
-from castore.maintenance.state import LOCK, State
-from castore.maintenance.tasks import EVERY, TASKS, Task, TaskReport
-from castore.maintenance.watch import told_of, watch
+from castore.maintenance.upkeep.settings import Settings, settings
+from castore.maintenance.upkeep.state import LOCK, State
+from castore.maintenance.upkeep.tasks import EVERY, TASKS, Task, TaskReport
+from castore.maintenance.upkeep.watch import told_of, watch
 from castore.monitoring.settings import FAILED_MAINTENANCE
 from castore.repo import Repository
 
@@ -148,7 +148,7 @@ def _tell_of_failure(repo: Repository, task: Task, error: CastoreError) -> None:
 
 def scrub_alone(repo: Repository, time_s: float | None, rate: float | None) -> ScrubReport | None:
     """Scrub to the end of the round, as a task that was asked for by name; None: another process is at upkeep."""
-    from castore.maintenance.scrub import scrub
+    from castore.maintenance.upkeep.scrub import scrub
 
     with _fs.alone(repo.path / LOCK) as alone:
         if not alone:

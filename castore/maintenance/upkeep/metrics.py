@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from castore.history.drops import DROPPED, PARTIAL, PRESENT
 from castore.history.walk import ancestors
-from castore.maintenance.state import State
-from castore.maintenance.watch import last_commits, watch
+from castore.maintenance.upkeep.state import State
+from castore.maintenance.upkeep.watch import last_commits, watch
 from castore.monitoring.prometheus import Family, histogram, number, numbers
 from castore.monitoring.tally import Tally, Times
 from castore.objects.commit import Commit, ComponentStats

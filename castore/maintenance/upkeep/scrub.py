@@ -20,7 +20,7 @@ from castore.maintenance.history_check import check_history
 from castore.maintenance.pace import Pace
 from castore.maintenance.records import CheckedRecord, check_records, pack_name
 from castore.maintenance.reports import FsckError, ScrubReport
-from castore.maintenance.state import ScrubState, State
+from castore.maintenance.upkeep.state import ScrubState, State
 from castore.repo import Repository
 
 _SAVE_EVERY_S = 10.0  # what a kill loses of the place

@@ -19,7 +19,7 @@ from typing import Any
 from castore.errors import CastoreError, DroppedError, ReplayError, StorageError, UsageError
 from castore.history.verifications import Verification
 from castore.history.walk import ancestors
-from castore.maintenance.verification import Replay, ReplayReport, VerifyReport, compared
+from castore.maintenance.verifying.verification import Replay, ReplayReport, VerifyReport, compared
 from castore.objects.commit import Commit
 from castore.repo import Repository
 from castore.state.provenance.differences import Difference

@@ -10,11 +10,11 @@ from pathlib import Path
 from castore.copies import directories, opened
 from castore.errors import CastoreError, CorruptError
 from castore.history.drops import DROPPED
-from castore.maintenance.copied import copies_in
-from castore.maintenance.mirror_refs import MirrorRefs
+from castore.maintenance.mirroring.copied import copies_in
+from castore.maintenance.mirroring.mirror_refs import MirrorRefs
+from castore.maintenance.mirroring.transfer import copy_commits
 from castore.maintenance.reports import Mirrored, MirrorReport
 from castore.maintenance.survey import Read, read_history
-from castore.maintenance.transfer import copy_commits
 from castore.objects.commit import Commit
 from castore.repo import Repository
 

@@ -1,0 +1,1 @@
+"""Commits copied to the second directories of tiers."""

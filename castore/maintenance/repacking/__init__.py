@@ -1,0 +1,1 @@
+"""Deltas placed anew, small packs merged."""

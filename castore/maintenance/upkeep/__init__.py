@@ -1,0 +1,1 @@
+"""What is due, in the time that there is."""

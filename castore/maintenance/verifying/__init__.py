@@ -1,0 +1,1 @@
+"""Commits restored in a fresh process."""
