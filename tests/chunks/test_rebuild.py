@@ -28,7 +28,7 @@ def record_id(number: int) -> bytes:
 
 
 def write_packs(root: Path, packs: Links) -> PackFiles:
-    for name in ("incoming", "packs"):
+    for name in ("incoming", "packs", "index"):
         (root / name).mkdir()
     for number, records in enumerate(packs):
         writer = PackWriter(root / "incoming", HASH)

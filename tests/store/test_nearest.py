@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import castore
 from castore import repo
 from castore.codecs.choice import WARM_BYTES, choose
+from castore.config import Config
 from castore.dtypes import by_name
 from castore.progress import Silent
 from castore.store import Store
@@ -38,7 +39,7 @@ def warm() -> None:
 
 @pytest.fixture(params=HASHES)
 def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    repo.create(tmp_path / ".castore", request.param)
+    repo.create(tmp_path / ".castore", Config(hash=request.param))
     return tmp_path / ".castore"
 
 
