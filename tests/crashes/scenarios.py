@@ -18,6 +18,7 @@ from castore.store import Store
 from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, put_killed, recording
 from castore.testing.survival import NOTHING, Account
 from tests.chunks import fixture_v1
+from tests.tiered import tiered
 
 START = datetime.now(timezone.utc) - timedelta(days=1)
 LONG_AGO = START - timedelta(days=400)
@@ -44,10 +45,12 @@ class Scene:
             config.write(config.Config(chunk_elements=1024, max_depth=2), path)
         return castore.open(path, progress=progress)
 
-    def commit(self, store: Store, seed: int, branch: str = "main", time: datetime | None = None) -> Commit:
+    def commit(
+        self, store: Store, seed: int, branch: str = "main", time: datetime | None = None, tier: str | None = None
+    ) -> Commit:
         """Commit `state(seed)`; a second later than the commit before, at `time` if given."""
         time = time or START + timedelta(seconds=len(self.states))
-        made = store.commit(state(seed), branch, f"state {seed}", step=seed, author="scenario", time=time)
+        made = store.commit(state(seed), branch, f"state {seed}", step=seed, tier=tier, author="scenario", time=time)
         self.states[made.id] = state(seed)
         return made
 
@@ -299,6 +302,36 @@ def format_upgrade(scene: Scene) -> None:
             store.delete_branch("gone", force=True)
             record.acknowledge(store)
             store.gc()
+            record.acknowledge(store)
+
+
+@scenario
+def repack(scene: Scene) -> None:
+    """Deltas are placed anew, and small packs merged."""
+    with scene.open() as store:
+        for seed in range(1, 5):
+            scene.commit(store, seed)
+        with scene.recorded(store) as record:
+            report = store.repack()
+            assert report.encoded_chunks and report.after_packs < report.before_packs
+            record.acknowledge(store)
+
+
+@scenario
+def tier_copy(scene: Scene) -> None:
+    """Commits of a tier are copied to a second directory, which is a store of its own, twice."""
+    scene.open().close()
+    (scene.root / "disk2").mkdir()
+    with tiered(scene.root, "[tiers.archive]\ndirectory = 'disk2/copies'\n") as store:
+        scene.commit(store, 1, tier="archive")
+        scene.commit(store, 2)
+        with scene.recorded(store) as record:
+            for seed in (3, 4):
+                store.mirror()
+                record.acknowledge(store)
+                scene.commit(store, seed, tier="archive")
+                record.acknowledge(store)
+            store.mirror()
             record.acknowledge(store)
 
 
