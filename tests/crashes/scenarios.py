@@ -48,10 +48,22 @@ class Scene:
     def commit(
         self, store: Store, seed: int, branch: str = "main", time: datetime | None = None, tier: str | None = None
     ) -> Commit:
-        """Commit `state(seed)`; a second later than the commit before, at `time` if given."""
+        """Commit `state(seed)`."""
+        return self.commit_state(store, state(seed), branch, time, tier, seed)
+
+    def commit_state(
+        self,
+        store: Store,
+        state: Any,
+        branch: str = "main",
+        time: datetime | None = None,
+        tier: str | None = None,
+        step: int | None = None,
+    ) -> Commit:
+        """Commit a state a second later than the one before, or at `time`: its id is the same at each time."""
         time = time or START + timedelta(seconds=len(self.states))
-        made = store.commit(state(seed), branch, f"state {seed}", step=seed, tier=tier, author="scenario", time=time)
-        self.states[made.id] = state(seed)
+        made = store.commit(state, branch, f"state {step}", step=step, tier=tier, author="scenario", time=time)
+        self.states[made.id] = state
         return made
 
     @contextlib.contextmanager
@@ -147,10 +159,9 @@ def gc(scene: Scene) -> None:
         scene.commit(store, 2)
         for seed in (20, 21):
             scene.commit(store, seed, branch="rest")
-        store.commit({**state(22), "shared": torch.arange(300) // 2}, branch="gone")
-        scene.states[store.commit({"shared": torch.arange(300) // 2}, branch="keeps").id] = {
-            "shared": torch.arange(300) // 2
-        }
+        shared = {"shared": torch.arange(300) // 2}
+        scene.commit_state(store, {**state(22), **shared}, "gone")
+        scene.commit_state(store, shared, "keeps")
         store.delete_branch("rest", force=True)
         store.delete_branch("gone", force=True)
         with scene.recorded(store) as record:
@@ -296,8 +307,7 @@ def format_upgrade(scene: Scene) -> None:
         for name in ("kept", "gone"):
             scene.states[store.resolve(name)] = store.load(name)
         with scene.recorded(store) as record:
-            made = store.commit(fixture_v1.state(3), step=3)
-            scene.states[made.id] = fixture_v1.state(3)
+            scene.commit_state(store, fixture_v1.state(3))
             record.acknowledge(store)
             store.delete_branch("gone", force=True)
             record.acknowledge(store)
