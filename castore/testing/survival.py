@@ -94,6 +94,7 @@ def _problems(store: Store, told: Sequence[Account], states: Mapping[str, Any], 
     store.gc()
     if not equal_states(store.load(made.id), new_state):
         yield "what was committed after the crash loads differently"
+    yield from (f"audit: {error}" for error in store.check_audit().errors)
     yield from _unmirrored(store, states)
     report = store.fsck(read_data=False)
     if not report.ok:
