@@ -148,13 +148,18 @@ def _indexes(root: Path) -> Mapping[str, bytes]:
 
 
 def cuts(
-    trace: Trace, kinds: Iterable[str] = KINDS, seeds: Iterable[int] = (0,), only: int | None = None
+    trace: Trace,
+    kinds: Iterable[str] = KINDS,
+    seeds: Iterable[int] = (0,),
+    only: int | None = None,
+    seen: set[bytes] | None = None,
 ) -> Iterator[Cut]:
     """The cuts at every moment of a trace, of each kind, and where chance decides, for each seed.
 
-    Those that leave the same files, where the same is promised, count once. only: at one position.
+    Those that leave the same files, where the same is promised, count once. only: at one position. seen: what earlier
+    calls left of this trace; what this one leaves is added.
     """
-    seen: set[bytes] = set()
+    seen = set() if seen is None else seen
     chosen = [(kind, seed) for kind in kinds for seed in (list(seeds) if kind in BY_CHANCE else [0])]
     disk = copy.deepcopy(trace.base)
     for position, operation in enumerate((*trace.operations, None)):
