@@ -212,20 +212,27 @@ def _group(name: str) -> int:
     return number
 
 
+def is_store(path: Path) -> bool:
+    """Whether a directory is a store. Raises StorageError where that can't be seen."""
+    file = path / config.NAME
+    with _fs.storage_errors("read", file):
+        return file.is_file()
+
+
 def locate(path: Path) -> Path:
-    """The store that `path` names: itself, or the `.castore` in it. Raises StoreNotFoundError."""
+    """The store that `path` names: itself, or the `.castore` in it. Raises StoreNotFoundError, StorageError."""
     for candidate in (path, path / NAME):
-        if (candidate / config.NAME).is_file():
+        if is_store(candidate):
             return candidate
     hint = f"make one with `castore init {path}`" if not path.is_file() else "that is a file"
     raise StoreNotFoundError(f"{path} is not a castore store and has none in it; {hint}")
 
 
 def discover(start: Path) -> Path:
-    """The nearest `.castore` in `start` or above it. Raises StoreNotFoundError."""
+    """The nearest `.castore` in `start` or above it. Raises StoreNotFoundError, StorageError."""
     start = start.resolve()
     for directory in (start, *start.parents):
-        if (directory / NAME / config.NAME).is_file():
+        if is_store(directory / NAME):
             return directory / NAME
     raise StoreNotFoundError(
         f"no castore store in {start} or above it; make one with `castore init`, or name one with -C"

@@ -50,6 +50,26 @@ def commit_until_killed(path: Path, branch: str, first_seed: int, seconds: float
         seed += 1
 
 
+def work_until_killed(path: Path, number: int, seconds: float, acknowledged: Path) -> None:
+    """Commit, delete, collect and repack in turn, until a signal ends the process in the midst of it.
+
+    Each commit to a branch that stays is reported. seconds: from the first commit on.
+    """
+    store = castore.open(path)
+    seed, branch = 1000 * number, f"branch{number % 4}"
+    report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    while True:
+        for upkeep in ("gc", "repack") if number % 2 else ("repack", "gc"):
+            seed += 1
+            report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
+            store.commit({**state(seed), "more": state(seed + 500)}, branch=f"scrap{number}")
+            store.delete_branch(f"scrap{number}", force=True)
+            with contextlib.suppress(LockTimeoutError):  # one repack at a time
+                getattr(store, upkeep)()
+
+
 def commit_until_death(path: Path, seed: int, nth: int, acknowledged: Path) -> None:
     """Commit once, dying before the nth write operation."""
     with castore.open(path) as store, faults.die_at(nth):

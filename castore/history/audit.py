@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "audit"
 INIT, BEGIN = "init", "begin"  # what a log starts with: made with the store, or in one that was there before
+FOUND = "found"  # what follows BEGIN, for each ref, and then in the same write the first change
 _TAIL_BYTES = 4 * limits.MAX_AUDIT_LINE_BYTES
 
 
@@ -55,12 +56,12 @@ class AuditLog:
         if not self.enabled or not events:
             return
         last, span, repair = self._end()
-        if last == 0 and events[0].action != INIT:
-            found = [Event("found", ref, None, commit) for ref, commit in sorted(self._refs().items())]
-            events = (Event(BEGIN), *found, *events)
+        if (last is None and events[0].action != INIT) or is_cut_short(last):
+            found = [Event(FOUND, ref, None, commit) for ref, commit in sorted(self._refs().items())]
+            events = (*([Event(BEGIN)] if last is None else []), *found, *events)
         time, who = now(), whoami()
         lines = [repair]
-        for number, event in enumerate(events, last + 1):
+        for number, event in enumerate(events, 1 if last is None else last.number + 1):
             entry = AuditEntry(number, "0" * 64, time, who, event)
             line = encode(replace(entry, hash=hash_of(encode(entry), span)))
             span = digest(line)
@@ -103,34 +104,39 @@ class AuditLog:
                     offset += len(piece)
                 yield Line(number, start, entry, piece.endswith(CANCEL + b"\n"), due)
 
-    def _end(self) -> tuple[int, Digest, bytes]:
-        """The last entry's number (0: none), the hash of all from its beginning on, and what must come first where a
+    def _end(self) -> tuple[AuditEntry | None, Digest, bytes]:
+        """The last entry, the hash of all from its beginning on, and what must come first where a
         crash cut the last line short."""
         file = ref_files.open_regular(self._root, NAME)
         span, last = digest(), b"\n"
         if file is None:
-            return 0, span, b""
+            return None, span, b""
         with file, _fs.storage_errors("read", self._root / NAME):
-            number, offset = _last_entry(file) or self._searched()
+            entry, offset = _last_entry(file) or self._searched()
             file.seek(offset)
             while piece := file.read(limits.MIB):
                 span.update(piece)
                 last = piece[-1:]
         repair = b"" if last == b"\n" else CANCEL + b"\n"
         span.update(repair)
-        return number, span, repair
+        return entry, span, repair
 
-    def _searched(self) -> tuple[int, int]:
-        """The last entry's number and offset in a log that is empty, or damaged at its end; 0 and 0 for none."""
-        found = (0, 0)
+    def _searched(self) -> tuple[AuditEntry | None, int]:
+        """The last entry and its offset in a log that is empty, or damaged at its end; None and 0 for none."""
+        found: tuple[AuditEntry | None, int] = (None, 0)
         for line in self.lines():
             if line.entry is not None:
-                found = (line.entry.number, line.offset)
+                found = (line.entry, line.offset)
         return found
 
 
-def _last_entry(file: BinaryIO) -> tuple[int, int] | None:
-    """The number and offset of the last entry, if it is near the end."""
+def is_cut_short(last: AuditEntry | None) -> bool:
+    """Whether a crash cut a log's beginning short, by its last entry. It may lack refs; the next append names all."""
+    return last is not None and last.event.action in (BEGIN, FOUND)
+
+
+def _last_entry(file: BinaryIO) -> tuple[AuditEntry, int] | None:
+    """The last entry and its offset, if it is near the end."""
     start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
     file.seek(start)
     tail = file.read()
@@ -140,6 +146,6 @@ def _last_entry(file: BinaryIO) -> tuple[int, int] | None:
         begin = max(first, tail.rfind(b"\n", 0, end - 1) + 1)
         entry = decode(tail[begin:end])
         if entry is not None:
-            return entry.number, start + begin
+            return entry, start + begin
         end = begin
     return None

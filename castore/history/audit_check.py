@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from castore.history.audit import BEGIN, AuditLog, Line
+from castore.history.audit import BEGIN, AuditLog, Line, is_cut_short
 from castore.history.audit_line import AuditEntry
 
 
@@ -35,11 +35,12 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
     entries, head, broken, is_known = 0, "", "", False
     notes: list[str] = []
     newest: dict[str, AuditEntry] = {}  # by ref
+    last: AuditEntry | None = None
     for line in log.lines(size):
         broken = broken or _break(line, entries)
         if line.entry is None:
             continue
-        entries, head = entries + 1, line.entry.hash
+        entries, head, last = entries + 1, line.entry.hash, line.entry
         is_known = is_known or head == known_head
         if line.entry.event.action == BEGIN:
             notes.append(f"entry {line.entry.number} began the log when the store was there already")
@@ -51,7 +52,10 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
         errors.append("there is no audit log, or nothing in it; it begins with the next change")
     if known_head is not None and not is_known:
         errors.append(f"no entry has the hash {known_head}: the log was cut short, or written anew")
-    for ref in sorted(newest.keys() | refs.keys()) if entries else ():
+    if is_cut_short(last):
+        notes.append("a crash cut the beginning of the log short; the next change completes it")
+    known = newest.keys() if is_cut_short(last) else newest.keys() | refs.keys()
+    for ref in sorted(known) if entries else ():
         error, note = _against(ref, refs.get(ref), newest.get(ref))
         errors.extend(error)
         notes.extend(note)

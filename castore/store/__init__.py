@@ -28,7 +28,7 @@ def open(path: str | Path, create: bool = False, progress: Progress | None = Non
     path = Path(path)
     if create:
         target = path if path.name == repositories.NAME else path / repositories.NAME
-        if not any((place / "castore.toml").is_file() for place in (path, target)):
+        if not any(repositories.is_store(place) for place in (path, target)):
             with contextlib.suppress(StoreExistsError):  # another process was faster: what was wanted is there
                 repositories.create(target)
     return Store(repositories.locate(path), progress)

@@ -141,20 +141,25 @@ def put_killed(killed: Trace, root: Path) -> None:
 
 def _indexes(root: Path) -> Mapping[str, bytes]:
     found = {}
-    for path in root.glob("*/index*/data.mdb"):
+    for path in root.glob("**/index*/data.mdb"):
         with contextlib.suppress(FileNotFoundError):
-            found[path.parent.name] = path.read_bytes()
+            found[path.parent.relative_to(root).as_posix()] = path.read_bytes()
     return found
 
 
 def cuts(
-    trace: Trace, kinds: Iterable[str] = KINDS, seeds: Iterable[int] = (0,), only: int | None = None
+    trace: Trace,
+    kinds: Iterable[str] = KINDS,
+    seeds: Iterable[int] = (0,),
+    only: int | None = None,
+    seen: set[bytes] | None = None,
 ) -> Iterator[Cut]:
     """The cuts at every moment of a trace, of each kind, and where chance decides, for each seed.
 
-    Those that leave the same files, where the same is promised, count once. only: at one position.
+    Those that leave the same files, where the same is promised, count once. only: at one position. seen: what earlier
+    calls left of this trace; what this one leaves is added.
     """
-    seen: set[bytes] = set()
+    seen = set() if seen is None else seen
     chosen = [(kind, seed) for kind in kinds for seed in (list(seeds) if kind in BY_CHANCE else [0])]
     disk = copy.deepcopy(trace.base)
     for position, operation in enumerate((*trace.operations, None)):
@@ -179,9 +184,8 @@ def _cut(trace: Trace, disk: Disk, position: int, kind: str, seed: int) -> Cut:
         trusted = index == "garbage" and random.random() < 0.5
     files = dict(left.files)
     for directory in left.directories:
-        store, _, name = directory.rpartition("/")
-        if store and "/" not in store and name.startswith("index"):
-            data = _index_data(trace, position, name, index, random)
+        if directory.rpartition("/")[2].startswith("index"):
+            data = _index_data(trace, position, directory, index, random)
             if data is not None:
                 files[f"{directory}/data.mdb"] = data
     return Cut(position, kind, seed, Left(left.directories, files), index, trusted)
@@ -211,6 +215,6 @@ def _fingerprint(trace: Trace, cut: Cut) -> bytes:
 def put_cut(cut: Cut, root: Path) -> None:
     """Make the directories of a cut in `root`, which is there and empty."""
     put(cut.left, root)
-    for boot in root.glob("*/index/boot") if cut.trusted else ():
+    for boot in root.glob("**/index/boot") if cut.trusted else ():
         found = boot.parent.parent.stat()
         boot.write_text(f"{_fs.boot_id() or 'synced'} {found.st_dev} {found.st_ino}\n")

@@ -8,17 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import castore
+from castore import config
+from castore.copies import directories, opened
 from castore.errors import CastoreError, DroppedError
+from castore.history.audit_line import AuditEntry
 from castore.history.drops import Drop
 from castore.history.pins import Pin
 from castore.history.reflog import ReflogEntry
+from castore.maintenance.copied import copies_in
+from castore.repo import NAME
 from castore.store import Store
 from castore.testing.states import equal_states
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a store says of its history. head: the branch that HEAD follows, or the commit that it names."""
+    """What a store says of its history.
+
+    head: the branch that HEAD follows, or the commit that it names. audit: the entries of the audit log, oldest first.
+    copies: the commits of which the second directories of tiers hold the state.
+    """
 
     head: str
     branches: Mapping[str, str]
@@ -26,13 +35,25 @@ class Account:
     pins: Mapping[str, Pin]
     drops: Mapping[str, Drop]
     logs: Mapping[str, tuple[ReflogEntry, ...]]
+    audit: tuple[AuditEntry, ...] = ()
+    copies: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, store: Store) -> Account:
         head, refs = store.head(), store.repository.refs
         logs = {ref: tuple(refs.reflog.read(ref)) for ref in refs.reflog.refs()}
         named = head.branch or head.commit or ""
-        return cls(named, store.branches(), store.tags(), store.pins(), store.drops(), logs)
+        audit = tuple(store.audit())[::-1]
+        return cls(named, store.branches(), store.tags(), store.pins(), store.drops(), logs, audit, _copies(store))
+
+
+def _copies(store: Store) -> frozenset[str]:
+    found: set[str] = set()
+    for directory in directories(store.repository):
+        if (directory / NAME / config.NAME).is_file():
+            with opened(store.repository, directory) as target:
+                found.update(copies_in(target).states)
+    return frozenset(found)
 
 
 NOTHING = Account("main", {}, {}, {}, {}, {})  # of a store that is not there yet
@@ -63,6 +84,8 @@ def _problems(store: Store, told: Sequence[Account], states: Mapping[str, Any], 
         yield f"fsck: {report.errors[0].problem}"
     found = Account.of(store)
     yield from _differences(told, found)
+    if told[0].audit:  # a store of before there was one has none until its next change
+        yield from (f"audit: {error}" for error in store.check_audit().errors)
     expected = {**found.branches, **found.tags, **dict.fromkeys(found.pins)}
     known = {commit.id for name in expected for commit in store.log(name)}
     known |= {entry.new for log in _promised_logs(told).values() for entry in log}
@@ -71,10 +94,23 @@ def _problems(store: Store, told: Sequence[Account], states: Mapping[str, Any], 
     store.gc()
     if not equal_states(store.load(made.id), new_state):
         yield "what was committed after the crash loads differently"
+    yield from (f"audit: {error}" for error in store.check_audit().errors)
+    yield from _unmirrored(store, states)
     report = store.fsck(read_data=False)
     if not report.ok:
         yield f"fsck after gc: {report.errors[0].problem}"
     yield from (f"{path.relative_to(store.path)} is left after gc" for path in _left_over(store.path))
+
+
+def _unmirrored(store: Store, states: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with second directories once they were brought up to date."""
+    for done in store.mirror().directories:
+        if done.error is not None or done.failed:
+            yield f"mirror: {done.error or done.failed[0]}"
+        with castore.open(done.directory) as copies:
+            if not (report := copies.fsck()).ok:
+                yield f"fsck of the copies: {report.errors[0].problem}"
+            yield from _unloadable(copies, set(copies_in(copies.repository).states), states, copies.drops())
 
 
 def _left_over(path: Path) -> list[Path]:
@@ -93,6 +129,10 @@ def _differences(told: Sequence[Account], found: Account) -> Iterator[str]:
         for name in sorted({name for one in (*refs, now) for name in one}):
             if now.get(name) not in [one.get(name) for one in refs]:
                 yield f"{part}: {name} is at {now.get(name)}, and not at any of {[one.get(name) for one in refs]}"
+    if found.audit[: len(told[0].audit)] != told[0].audit:
+        yield f"the audit log has {len(found.audit)} entries, and not the {len(told[0].audit)} that it had"
+    if missing_copies := told[0].copies - found.copies:
+        yield f"the copies of {sorted(missing_copies)} are gone"
     for ref, promised in _promised_logs(told).items():
         if missing := [entry for entry in promised if entry not in found.logs.get(ref, ())]:
             yield f"the reflog of {ref} lacks {missing[0]}"

@@ -1,7 +1,8 @@
 """Cuts the power in scenarios, at every operation, and checks each store that this could leave.
 
 `tools/crash_explore --states 50000` tries so many states, over two processes, and prints a line a scenario. A failure
-names the scenario, and what `--scenario NAME --position N --kind K --seed S` takes to meet it again.
+names the scenario, and what `--scenario NAME --position N --kind K --seed S` takes to meet it again. `--refusals` lets
+the disk refuse every operation with every error instead, `--kills N` kills N processes at work.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from pathlib import Path
 
 import torch
 
-from castore.testing.power_cuts import BY_CHANCE, KINDS, ONCE, Cut, Trace, cuts, put_cut
+from castore.testing.power_cuts import BY_CHANCE, KINDS, Cut, Trace, cuts, put_cut
 from castore.testing.survival import violation
+from tests.crashes.kills import kill
+from tests.crashes.refusals import REFUSED, refusals
 from tests.crashes.scenarios import SCENARIOS, Scene, played, state
 
+_SEEDS = 2000  # at most: a scenario has only so many outcomes
 _MEMORY = Path("/dev/shm")  # a real sync of what is simulated would only take time
 
 
@@ -54,13 +58,12 @@ def check(scene: Scene, trace: Trace, cut: Cut, place: Path) -> str | None:
     return found and f"{cut.name}: {found}"
 
 
-def explore(
-    name: str, root: Path, kinds: Iterable[str] = KINDS, seeds: Iterable[int] = (0,), most: int = sys.maxsize
-) -> Tally:
-    """Play a scenario in `root`, and check what every cut leaves; `most` states at most."""
+def explore(name: str, root: Path, kinds: Iterable[str] = KINDS, most: int | None = None) -> Tally:
+    """Play a scenario in `root`, and check what every cut leaves: once where chance decides, or (most) with so many
+    seeds as give so many stores, if there are so many."""
     scene = played(name, root / "scene")
     tally = Tally(name, sum(len(trace.operations) - trace.start for trace in scene.traces))
-    for trace, cut in _all_cuts(scene, list(kinds), list(seeds)):
+    for trace, cut in _all_cuts(scene, list(kinds), 1 if most is None else _SEEDS):
         if tally.states == most:
             break
         tally.states += 1
@@ -69,21 +72,28 @@ def explore(
     return tally
 
 
-def _all_cuts(scene: Scene, kinds: list[str], seeds: list[int]) -> Iterator[tuple[Trace, Cut]]:
-    """The cuts of all traces, seed after seed, so that a bound on their number leaves out none of the moments."""
-    for trace in scene.traces:
-        yield from ((trace, cut) for cut in cuts(trace, [kind for kind in kinds if kind in ONCE]))
-    for seed in seeds:
-        for trace in scene.traces:
-            chance = [kind for kind in kinds if kind in BY_CHANCE]
-            yield from ((trace, cut) for cut in cuts(trace, chance, [seed]))
+def _all_cuts(scene: Scene, kinds: list[str], seeds: int) -> Iterator[tuple[Trace, Cut]]:
+    """The different cuts of all traces, seed after seed, so that a bound on their number leaves out no moment."""
+    seen: list[set[bytes]] = [set() for _ in scene.traces]
+    for seed in range(seeds):
+        chosen = [kind for kind in kinds if seed == 0 or kind in BY_CHANCE]
+        for trace, seen_of_it in zip(scene.traces, seen, strict=True):
+            yield from ((trace, cut) for cut in cuts(trace, chosen, [seed], seen=seen_of_it))
 
 
-def _part(name: str, kinds: list[str], seeds: list[int], most: int) -> Tally:
+def _part(name: str, most: int) -> Tally:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # an index that is made anew says so
     with scratch() as root:
-        return explore(name, Path(root), kinds, seeds, most)
+        return explore(name, Path(root), most=most)
+
+
+def _refused(name: str) -> Tally:
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    with scratch() as root:
+        found = list(refusals(name, Path(root), each=True))
+    return Tally(name, 0, len(found), [problem for problem in found if problem])
 
 
 def _again(arguments: argparse.Namespace) -> int:
@@ -104,37 +114,42 @@ def main() -> int:
     parser.add_argument("--position", type=int, help="with --scenario, --kind: one cut once more")
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--refusals", action="store_true", help="of every operation, instead of cuts")
+    parser.add_argument("--kills", type=int, help="kill so many processes, instead of cuts")
     arguments = parser.parse_args()
     if arguments.position is not None:
         return _again(arguments)
+    if arguments.kills is not None:
+        with scratch() as root:
+            problems = kill(Path(root), arguments.kills, seed=arguments.seed)
+        print(f"{arguments.kills} kills, {len(problems)} failures", *problems[:10], sep="\n")
+        return 1 if problems else 0
     names = [arguments.scenario] if arguments.scenario else list(SCENARIOS)
-    share = -(-arguments.states // (len(names) * arguments.processes))
     tallies = {name: Tally(name) for name in names}
     began = time.monotonic()
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        parts = [
-            pool.submit(
-                _part,
-                name,
-                list(KINDS if number == 0 else BY_CHANCE),
-                list(range(arguments.seed + number, arguments.seed + share, arguments.processes)),
-                share,
-            )
-            for name in names
-            for number in range(arguments.processes)
-        ]
+        if arguments.refusals:
+            parts = [pool.submit(_refused, name) for name in names if name in REFUSED]
+        else:
+            share = -(-arguments.states // len(names))
+            parts = [pool.submit(_part, name, share) for name in names]
         for part in as_completed(parts):
             found = part.result()
             tally = tallies[found.scenario]
             tally.operations = found.operations
             tally.states += found.states
             tally.failures += found.failures
+    return _told(list(tallies.values()), time.monotonic() - began)
+
+
+def _told(tallies: list[Tally], seconds: float) -> int:
+    """Print the table and the first failures; the exit status."""
     print(f"{'scenario':24} {'operations':>10} {'states':>8} {'failures':>8}")
-    for tally in tallies.values():
+    for tally in tallies:
         print(f"{tally.scenario:24} {tally.operations:10} {tally.states:8} {len(tally.failures):8}")
-    failures = [one for tally in tallies.values() for one in tally.failures]
-    states = sum(tally.states for tally in tallies.values())
-    print(f"{'all':24} {'':10} {states:8} {len(failures):8}   {time.monotonic() - began:.0f} s")
+    failures = [one for tally in tallies for one in tally.failures]
+    states = sum(tally.states for tally in tallies)
+    print(f"{'all':24} {'':10} {states:8} {len(failures):8}   {seconds:.0f} s")
     for failure in failures[:10]:
         print(failure)
     return 1 if failures else 0

@@ -18,6 +18,7 @@ from castore.store import Store
 from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, put_killed, recording
 from castore.testing.survival import NOTHING, Account
 from tests.chunks import fixture_v1
+from tests.tiered import tiered
 
 START = datetime.now(timezone.utc) - timedelta(days=1)
 LONG_AGO = START - timedelta(days=400)
@@ -44,11 +45,25 @@ class Scene:
             config.write(config.Config(chunk_elements=1024, max_depth=2), path)
         return castore.open(path, progress=progress)
 
-    def commit(self, store: Store, seed: int, branch: str = "main", time: datetime | None = None) -> Commit:
-        """Commit `state(seed)`; a second later than the commit before, at `time` if given."""
+    def commit(
+        self, store: Store, seed: int, branch: str = "main", time: datetime | None = None, tier: str | None = None
+    ) -> Commit:
+        """Commit `state(seed)`."""
+        return self.commit_state(store, state(seed), branch, time, tier, seed)
+
+    def commit_state(
+        self,
+        store: Store,
+        state: Any,
+        branch: str = "main",
+        time: datetime | None = None,
+        tier: str | None = None,
+        step: int | None = None,
+    ) -> Commit:
+        """Commit a state a second later than the one before, or at `time`: its id is the same at each time."""
         time = time or START + timedelta(seconds=len(self.states))
-        made = store.commit(state(seed), branch, f"state {seed}", step=seed, author="scenario", time=time)
-        self.states[made.id] = state(seed)
+        made = store.commit(state, branch, f"state {step}", step=step, tier=tier, author="scenario", time=time)
+        self.states[made.id] = state
         return made
 
     @contextlib.contextmanager
@@ -144,10 +159,9 @@ def gc(scene: Scene) -> None:
         scene.commit(store, 2)
         for seed in (20, 21):
             scene.commit(store, seed, branch="rest")
-        store.commit({**state(22), "shared": torch.arange(300) // 2}, branch="gone")
-        scene.states[store.commit({"shared": torch.arange(300) // 2}, branch="keeps").id] = {
-            "shared": torch.arange(300) // 2
-        }
+        shared = {"shared": torch.arange(300) // 2}
+        scene.commit_state(store, {**state(22), **shared}, "gone")
+        scene.commit_state(store, shared, "keeps")
         store.delete_branch("rest", force=True)
         store.delete_branch("gone", force=True)
         with scene.recorded(store) as record:
@@ -293,12 +307,40 @@ def format_upgrade(scene: Scene) -> None:
         for name in ("kept", "gone"):
             scene.states[store.resolve(name)] = store.load(name)
         with scene.recorded(store) as record:
-            made = store.commit(fixture_v1.state(3), step=3)
-            scene.states[made.id] = fixture_v1.state(3)
+            scene.commit_state(store, fixture_v1.state(3))
             record.acknowledge(store)
             store.delete_branch("gone", force=True)
             record.acknowledge(store)
             store.gc()
+            record.acknowledge(store)
+
+
+@scenario
+def repack(scene: Scene) -> None:
+    """Deltas are placed anew, and small packs merged."""
+    with scene.open() as store:
+        for seed in range(1, 5):
+            scene.commit(store, seed)
+        with scene.recorded(store) as record:
+            report = store.repack()
+            assert report.encoded_chunks and report.after_packs < report.before_packs
+            record.acknowledge(store)
+
+
+@scenario
+def tier_copy(scene: Scene) -> None:
+    """Commits of a tier are copied to a second directory, which is a store of its own, twice."""
+    scene.open().close()
+    (scene.root / "disk2").mkdir()
+    with tiered(scene.root, "[tiers.archive]\ndirectory = 'disk2/copies'\n") as store:
+        scene.commit(store, 1, tier="archive")
+        scene.commit(store, 2)
+        with scene.recorded(store) as record:
+            store.mirror()
+            record.acknowledge(store)
+            scene.commit(store, 3, tier="archive")
+            record.acknowledge(store)
+            store.mirror()
             record.acknowledge(store)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from castore import _fs
-from castore.errors import LockTimeoutError, StorageError
+from castore.errors import LockTimeoutError, RefConflictError, StorageError
 from castore.testing import faults
 
 
@@ -133,3 +135,57 @@ def test_the_lock_is_free_after_an_exception(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with _fs.Lock(tmp_path / "lock", 0.0).held():
         pass
+
+
+def test_who_takes_the_lock_after_its_holder_failed_recovers_first(tmp_path: Path) -> None:
+    recovered: list[int] = []
+    lock = _fs.Lock(tmp_path / "lock", 0.0, lambda: recovered.append((tmp_path / "lock").stat().st_size))
+
+    def hold(error: Exception | None = None) -> None:
+        with contextlib.suppress(Exception), lock.held():
+            if error is not None:
+                raise error
+
+    hold()
+    hold(RefConflictError("another was faster"))  # decided before anything was changed
+    hold()
+    assert recovered == []
+    hold(StorageError("the disk is full"))
+    hold()
+    hold(RuntimeError("in the midst of it"))
+    hold()
+    hold()
+    assert recovered == [1, 1]
+
+
+def test_who_takes_the_lock_after_its_holder_died_recovers_first(tmp_path: Path) -> None:
+    recovered: list[str] = []
+    lock = _fs.Lock(tmp_path / "lock", 5.0, lambda: recovered.append("here"))
+    child = os.fork()
+    if child == 0:
+        with lock.held():
+            os._exit(9)
+    os.waitpid(child, 0)
+    for _ in range(2):
+        with lock.held():
+            assert recovered == ["here"]
+
+
+def test_a_recovery_that_fails_is_made_by_the_next_holder(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes(b"\0")
+    lock = _fs.Lock(tmp_path / "lock", 0.0, lambda: _fs.sync_dirs(tmp_path, ()))
+    with faults.inject("sync_dir"), pytest.raises(StorageError), lock.held():
+        raise AssertionError("the lock is not to be had")
+    with faults.record() as recorded, lock.held():
+        pass
+    assert names(recorded) == ["sync_dir", "resize", "resize"]
+
+
+def test_all_directories_are_synced_but_those_left_out(tmp_path: Path) -> None:
+    for name in ("a/b", "c/a", "out/d"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "out")
+    with faults.record() as recorded:
+        _fs.sync_dirs(tmp_path, ("out",))
+    synced = {operation.path.relative_to(tmp_path).as_posix() for operation in recorded.operations}
+    assert synced == {".", "a", "a/b", "c", "c/a"}

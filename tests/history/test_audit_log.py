@@ -191,6 +191,22 @@ def test_a_log_that_begins_in_a_store_with_a_history_names_what_it_finds(tmp_pat
     assert report.notes == ("entry 1 began the log when the store was there already",)
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_beginning_that_a_crash_cut_short_accuses_nobody_and_is_completed(tmp_path: Path, lines: int) -> None:
+    refs = {MAIN: IDS[0], "refs/tags/v1": IDS[1]}
+    log = AuditLog(tmp_path, True, lambda: refs)
+    log.append(Event("gc"))
+    file = tmp_path / "audit"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:lines]) + b"4 torn")
+    report = check(log, log.size(), refs, None)
+    assert report.ok and any("cut the beginning" in note for note in report.notes)
+    log.append(Event("gc"))
+    assert [entry.event.action for entry in log.read()][lines:] == ["found", "found", "gc"]
+    assert not any("cut" in note for note in check(log, log.size(), refs, None).notes)
+    assert check(log, log.size(), refs, None).ok
+    assert not check(log, log.size(), {**refs, "refs/heads/forged": IDS[2]}, None).ok
+
+
 @pytest.mark.parametrize(
     ("refs", "problem"),
     [

@@ -1,0 +1,84 @@
+"""A disk that refuses an operation of a scenario: each in turn, with each of the errors that disks have."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import castore
+from castore.errors import CastoreError, StorageError
+from castore.store import Store
+from castore.testing import faults
+from castore.testing.power_cuts import Recording, recording
+from castore.testing.survival import Account, violation
+from tests.crashes.scenarios import SCENARIOS, Scene, played, state
+
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+REFUSED = [name for name in SCENARIOS if not name.endswith(("killed", "cut"))]  # those that run from begin to end
+
+
+@dataclass(slots=True)
+class _Refused(Scene):
+    """A scenario that is played on a disk which refuses one operation; what it says then is kept."""
+
+    name: str = ""
+    nth: int = 1
+    error: int = errno.EIO
+    acknowledged: int = 0
+    raised: CastoreError | None = None
+    struck: bool = False
+
+    @contextlib.contextmanager
+    def recorded(self, known: Store | Account) -> Iterator[Recording]:
+        with recording(self.root) as record:
+            record.acknowledge(known)
+        with faults.inject(self.name, self.nth, self.error) as fault:
+            try:
+                yield record
+            except CastoreError as error:
+                self.raised = error
+        self.acknowledged = len(record.acknowledged)
+        self.struck = fault.struck
+
+
+def refusals(name: str, root: Path, errors: tuple[int, ...] = ERRORS, each: bool = False) -> Iterator[str | None]:
+    """Play a scenario once for each of its operations, which fails, and once for each write, which is cut short.
+
+    What is wrong each time, None for nothing. each: every operation with every error, not with one in turn.
+    """
+    whole = played(name, root / "whole")
+    for nth, operation in enumerate(whole.traces[0].operations, 1):
+        for error in errors if each else errors[nth % len(errors) :][:1]:
+            scene = _Refused(root / f"{nth}-{error}", nth=nth, error=error)
+            found = _problem(name, scene, whole)
+            yield (
+                found
+                and f"{name}: operation {nth}, {operation.name} of {operation.path}, {errno.errorcode[error]}: {found}"
+            )
+    for nth in range(1, 1 + sum(operation.name in ("write", "append") for operation in whole.traces[0].operations)):
+        scene = _Refused(root / f"short-{nth}", name="short_write", nth=nth)
+        found = _problem(name, scene, whole)
+        yield found and f"{name}: write {nth} cut short: {found}"
+
+
+def _problem(name: str, scene: _Refused, whole: Scene) -> str | None:
+    scene.root.mkdir()
+    SCENARIOS[name](scene)
+    if scene.raised is not None and not isinstance(scene.raised, StorageError):
+        return f"raised {scene.raised!r}"
+    if scene.raised is not None and "\n" in str(scene.raised):
+        return "the message has several lines"
+    if not scene.struck:
+        return None if scene.name else "nothing was refused"
+    told = [one.account for one in whole.traces[0].acknowledged[scene.acknowledged - 1 : scene.acknowledged + 1]]
+    with castore.open(scene.root, create=True) as store:
+        seen = Account.of(store)
+    for part in ("branches", "tags"):
+        any_of = [getattr(one, part) for one in told]
+        for ref in {ref for refs in any_of for ref in refs}:
+            if getattr(seen, part).get(ref) not in [refs.get(ref) for refs in any_of]:
+                return f"{part}: {ref} is at {getattr(seen, part).get(ref)}"
+    return violation(scene.root, [seen], whole.states, state(99))
