@@ -15,7 +15,7 @@ from castore.history.audit_line import AuditEntry
 from castore.history.drops import Drop
 from castore.history.pins import Pin
 from castore.history.reflog import ReflogEntry
-from castore.maintenance.copied import copies_in
+from castore.maintenance.mirroring.copied import copies_in
 from castore.repo import NAME
 from castore.store import Store
 from castore.testing.states import equal_states
