@@ -11,6 +11,7 @@ from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError, UsageError
+from castore.history.accesses import Accesses
 from castore.history.audit import INIT
 from castore.history.audit_line import Event
 from castore.history.drops import Drops
@@ -61,6 +62,7 @@ class Repository:
         self.moves = TierMoves(path, 2 * self.hash.size)
         self.mirrors = Mirrors(path)
         self.verifications = Verifications(path, 2 * self.hash.size)
+        self.accesses = Accesses(path, 2 * self.hash.size)
         deltas = DeltaLimits(
             self.config.max_depth, self.config.max_depth_half, self.config.max_depth_predicted, self.config.max_span
         )

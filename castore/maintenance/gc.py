@@ -187,6 +187,7 @@ def _sweep(
     repo.signatures.forget(_gone(repo, repo.signatures.commits()), unused)
     repo.moves.forget(_gone(repo, repo.moves.commits()))
     repo.verifications.forget(_gone(repo, repo.verifications.read()))
+    repo.accesses.forget(_gone(repo, repo.accesses.read()))
     abandoned = sum(_fs.remove_abandoned(path) for path in sorted(repo.chunks.incoming.glob("*.pack")))
     return replace(report, expired_reflog_entries=expired, abandoned_files=abandoned)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from castore.errors import RevisionError
 from castore.history.drops import Drop
@@ -27,11 +28,13 @@ class Names:
     pins: Mapping[str, Pin]
     drops: Mapping[str, Drop]
     moves: Mapping[str, TierMove]
+    accessed: Mapping[str, datetime]
 
     @classmethod
     def of(cls, repo: Repository) -> Names:
         refs = repo.refs
-        return cls(refs.branches(), refs.tags(), refs.head(), repo.pins.read(), repo.drops.read(), repo.moves.read())
+        marks = (repo.pins.read(), repo.drops.read(), repo.moves.read(), repo.accesses.read())
+        return cls(refs.branches(), refs.tags(), refs.head(), *marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def survey(repo: Repository, names: Names, branch: str | None) -> Past:
                 for commit in line_of(tip, read):
                     if commit.id in own:
                         protected.setdefault(commit.id, []).append(f"{name} leads to it too")
-    return Past(tuple(lines), names.drops, {one: tuple(texts) for one, texts in protected.items()})
+    why = {one: tuple(texts) for one, texts in protected.items()}
+    return Past(tuple(lines), names.drops, why, names.accessed)
 
 
 def _tips(names: Names) -> dict[str, str]:

@@ -96,6 +96,21 @@ class KeepWithin(LineRule):
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAccessed(KeepRule):
+    """Those that were loaded at most `span` ago, or in the future: then a clock was wrong."""
+
+    text: str
+    span: timedelta
+
+    def chosen(self, view: View) -> Chosen:
+        for line in view.lines:
+            for commit in line.commits:
+                time = view.accessed.get(commit.id)
+                if time is not None and view.now - time <= self.span:
+                    yield commit, f"loaded on {time:%Y-%m-%d}"
+
+
+@dataclass(frozen=True, slots=True)
 class KeepPeriod(LineRule):
     """The newest of each of the last `count` periods that have any; in the time of who committed."""
 

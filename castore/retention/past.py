@@ -22,11 +22,13 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Past:
     """lines: of the branches that are pruned; a commit may be on several. drops: what was dropped before, by commit.
-    protected: by commit, why it is kept whatever the rules say: tags, pins."""
+    protected: by commit, why it is kept whatever the rules say: tags, pins. accessed: by commit, when it was last
+    loaded."""
 
     lines: tuple[Line, ...]
     drops: Mapping[str, Drop] = field(default_factory=dict)
     protected: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    accessed: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Weigh(Protocol):
@@ -63,7 +65,7 @@ class Sight:
 @dataclass(frozen=True, slots=True)
 class View:
     """The past at a moment. ahead: commits of a later time than `now`. behind: commits older, by their times, than one
-    before them. fits: looks for components. weigh: None where nobody asked for sizes."""
+    before them. fits: looks for components. weigh: None where nobody asked for sizes. accessed: as of `Past`."""
 
     lines: tuple[Sight, ...]
     now: datetime
@@ -71,6 +73,7 @@ class View:
     behind: frozenset[str]
     fits: Fits
     weigh: Weigh | None
+    accessed: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def view(past: Past, now: datetime, fits: Fits, weigh: Weigh | None) -> View:
@@ -94,4 +97,4 @@ def view(past: Past, now: datetime, fits: Fits, weigh: Weigh | None) -> View:
         left = tuple(one for one in line.commits if one.id not in past.drops or past.drops[one.id].components)
         timed = tuple(one for one in left if one.id not in doubtful) if doubtful else left
         sights.append(Sight(line.name, line.commits, left, timed, newest))
-    return View(tuple(sights), now, frozenset(ahead), frozenset(behind), fits, weigh)
+    return View(tuple(sights), now, frozenset(ahead), frozenset(behind), fits, weigh, past.accessed)

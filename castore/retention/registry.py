@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from castore.retention import amounts
 from castore.retention.budget import MaxBytes
 from castore.retention.components import DropComponents
-from castore.retention.keep import PERIODS, KeepBest, KeepEvery, KeepLast, KeepPeriod, KeepRule, KeepTier, KeepWithin
+from castore.retention.keep import (
+    PERIODS,
+    KeepAccessed,
+    KeepBest,
+    KeepEvery,
+    KeepLast,
+    KeepPeriod,
+    KeepRule,
+    KeepTier,
+    KeepWithin,
+)
 
 Rule = KeepRule | DropComponents
 
@@ -49,6 +59,12 @@ _ALL = (
         "TIME",
         "Keep those at most TIME (12h, 7d) older than the newest.",
         lambda name, value: KeepWithin(value, amounts.span(name, value)),
+    ),
+    RuleForm(
+        "--keep-accessed",
+        "TIME",
+        "Keep those that were loaded or checked out in the last TIME.",
+        lambda name, value: KeepAccessed(value, amounts.span(name, value)),
     ),
     *map(_period, PERIODS),
     RuleForm("--keep-best", "METRIC=min|max[:K]", "Keep the best K (1 unless you say) by a metric.", KeepBest.parse),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from castore.operations.accesses import note_access
 from castore.store.door import Door
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Loading(Door):
         from castore.operations.load import load
 
         with self._repo.events.timed("restore", how="load"):
-            return load(self._repo, rev, only, device)
+            state = load(self._repo, rev, only, device)
+        note_access(self._repo, rev)
+        return state
 
     def load_into(self, rev: str, state: Any) -> None:
         """Load a commit into an existing state, in place: tensors are overwritten, modules and optimizers restored.
@@ -45,6 +48,7 @@ class Loading(Door):
 
         with self._repo.events.timed("restore", how="load"):
             load_into(self._repo, rev, state)
+        note_access(self._repo, rev)
 
     def checkout(
         self,
@@ -63,4 +67,5 @@ class Loading(Door):
         with self._repo.events.timed("restore", how="checkout") as facts:
             report = checkout(self._repo, rev, Path(out), only, format, force)
             facts["bytes"] = report.raw_bytes
+        note_access(self._repo, rev)
         return report

@@ -103,19 +103,21 @@ class Upkeep(Door):
         only: Collection[str] = (),
         force: bool = False,
         dry_run: bool = False,
+        replay: Replay | None = None,
     ) -> MaintainReport:
         """Run what is due of the upkeep that castore.toml's `[maintain]` asks for, and raise the alerts that are due.
 
         time_s: seconds after which nothing more is begun, and what can stop stops; rate: bytes a second that are read
         or copied; default: those of castore.toml, else ten minutes and no bound. only: these tasks, by name. force:
         whether they are due or not. dry_run: say what is due. Safe beside commits and readers; one process at a time, a
-        second one returns at once, with `busy`. What fails or is found is in the report, and raised by nothing.
+        second one returns at once, with `busy`. What fails or is found is in the report, and raised by nothing. replay:
+        what verify runs too, from the newest commit of each branch that has so many steps behind it.
 
         Raises UsageError that names a setting which can't be meant, StorageError.
         """
         from castore.maintenance.upkeep.maintain import maintain
 
-        return maintain(self._repo, time_s, rate, only, force, dry_run)
+        return maintain(self._repo, time_s, rate, only, force, dry_run, replay)
 
     def scrub(self, time_s: float | None = None, rate: float | None = None) -> ScrubReport | None:
         """Read on, from where the last scrub stopped, to the end of the round, every byte checked.

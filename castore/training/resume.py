@@ -14,6 +14,7 @@ from castore.errors import CorruptError, StateError, UsageError
 from castore.objects import nodes
 from castore.objects.commit import LEFT_OUT, Commit
 from castore.objects.provenance import Provenance
+from castore.operations.accesses import note_access
 from castore.operations.elsewhere import reading
 from castore.operations.load import restore as restore_tree
 from castore.operations.provenance import provenance
@@ -74,6 +75,7 @@ def restore(
     Raises StateError, CorruptError.
     """
     there, left = reading(store.repository, commit.id, lambda repo, _: _restore(store, repo, commit, targets, strict))
+    note_access(store.repository, commit.id)
     if parts.GRADIENTS not in there:
         targets[parts.GRADIENTS].clear()
     if left:

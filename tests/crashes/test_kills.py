@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of commits, gc and repack: every acknowledged commit stays."""
+"""Death by a signal at random moments of commits, gc and repack: every acknowledged commit stays."""
 
 from __future__ import annotations
 

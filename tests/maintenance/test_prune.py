@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import castore
-from castore.errors import CorruptError, DroppedError, MissingError, RevisionError, UsageError
+from castore.errors import CorruptError, DroppedError, MissingError, RevisionError, StateError, UsageError
 from castore.maintenance.mark import Marker
 from castore.progress import Silent
 from castore.store import Store
@@ -400,6 +400,23 @@ def test_an_older_castore_refuses_the_store_once_it_must(store: Store, change: C
     assert "retention" not in (store.path / "castore.toml").read_text()
     change(store)
     assert '"retention"' in (store.path / "castore.toml").read_text()
+
+
+def test_what_is_loaded_is_kept_for_a_while(store: Store, tmp_path: Path) -> None:
+    commits = [store.commit(state(n), step=n) for n in range(8)]
+    store.load("main~5", only="step")
+    store.load_into("main~4", store.load("main~4"))
+    store.checkout("main~3", tmp_path / "out.pt")
+    written = (store.path / "accessed").read_bytes()
+    store.load("main~5")
+    assert (store.path / "accessed").read_bytes() == written  # it is remembered to the hour
+    with pytest.raises(StateError):
+        store.load("main~6", only="nothing")
+    report = store.prune({"keep_accessed": "1d"})
+    assert {one.commit.step for one in report.commits if one.after == "present"} == {0, 2, 3, 4, 7}
+    store.branch("other", commits[4].id)
+    store.delete_branch("other", force=True)
+    assert store.fsck().ok
 
 
 def test_a_damaged_line_says_so_and_its_commit_counts_as_present(store: Store) -> None:

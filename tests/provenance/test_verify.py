@@ -179,6 +179,20 @@ def test_steps_that_are_run_again_have_the_same_losses(trained: InProcess) -> No
     assert trained.json("show", "main~5")["verified"]["replay"] == "train_here:mapping, 3 steps"
 
 
+def test_maintain_replays_from_the_newest_commit_with_so_many_steps_behind_it(trained: InProcess) -> None:
+    record = trained.json("maintain", "--only", "verify", "--replay", "train_here:good", "--steps", "3")
+    assert record["tasks"][0]["outcome"] == "done" and not record["tasks"][0]["unverified"]
+    with castore.open(trained.directory) as store:
+        noted = {store.show(one).step: found.replay for one, found in store.verifications().items()}
+        last = store.show("main").step
+        assert noted == {last: "", last - 3: "train_here:good, 3 steps"}
+    again = trained.json("maintain", "--only", "verify", "--force", "--replay", "train_here:good", "--steps", "3")
+    assert again["tasks"][0]["summary"] == "verified 0 tensors"  # both were, since it was last due
+    done = trained.run("maintain", "--only", "verify", "--force", "--replay", "train_here:wrong", "--steps", "8")
+    assert done.returncode == 9
+    assert "does not verify" in done.stdout
+
+
 def test_the_first_step_that_diverges_is_named_with_what_may_explain_it(trained: InProcess) -> None:
     done = trained.process.run(*replay("wrong"), env={"MKL_CBWR": "COMPATIBLE"})
     assert done.returncode == ReplayError.exit_code

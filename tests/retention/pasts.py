@@ -75,6 +75,7 @@ KEEPS = st.one_of(
     *(st.tuples(st.just(f"keep_{name}"), NUMBERS) for name in ("last", "every", "hourly", "daily", "weekly")),
     st.tuples(st.just("keep_every"), st.sampled_from([20, 30, 50])),
     st.tuples(st.just("keep_within"), st.sampled_from(["90m", "1d", "2w"])),
+    st.tuples(st.just("keep_accessed"), st.sampled_from(["90m", "1d", "2w"])),
     st.tuples(st.just("keep_best"), st.sampled_from(["loss=min", "loss=max:3", "rare=min:2"])),
     st.tuples(st.just("max_bytes"), st.integers(0, 4000)),
 )

@@ -55,6 +55,14 @@ def test_those_within_a_span_of_the_newest_however_long_the_run_has_rested() -> 
     assert kept(past_of(linear(12)), keep_within="1.hour") == [10]
 
 
+def test_those_that_were_loaded_lately_or_by_a_clock_that_was_wrong() -> None:
+    loaded = {"c1": NOW - timedelta(hours=30), "c2": NOW - timedelta(hours=2), "c5": NOW + timedelta(days=400)}
+    past = past_of(linear(9), accessed=loaded)
+    assert kept(past, keep_accessed="3h") == [0, 2, 5]
+    assert kept(past, keep_accessed="2d") == [0, 1, 2, 5]
+    assert "loaded on 2026-03-30" in reasons(decide(past, Rules.from_mapping({"keep_accessed": "3h"}), NOW), 2)[0]
+
+
 def test_the_newest_of_each_of_the_last_days() -> None:
     assert kept(past_of(linear(73)), keep_daily=3) == [47, 71]
     assert kept(past_of(linear(73)), keep_daily=2) == [71]
@@ -200,7 +208,13 @@ def test_sizes_and_spans() -> None:
 
 
 def test_each_rule_is_read_by_the_name_that_it_shows() -> None:
-    values = {"keep_within": "7d", "keep_best": "loss=min", "keep_tier": "gold", "drop_components": "optimizer"}
+    values = {
+        "keep_within": "7d",
+        "keep_accessed": "30d",
+        "keep_best": "loss=min",
+        "keep_tier": "gold",
+        "drop_components": "optimizer",
+    }
     for key, form in FORMS.items():
         rules = Rules.from_mapping({key: values.get(key, "3")})
         assert [text for text, _ in (*rules.keep, *rules.drop)] == [f"{form.option} {values.get(key, '3')}"]

@@ -11,6 +11,7 @@ from castore.cli.budget import budget_options
 from castore.cli.commands.fsck import describe
 from castore.cli.output import json_option, print_json, printable, red
 from castore.cli.records import maintain_record
+from castore.cli.replaying import replay_of, replay_options
 from castore.cli.session import Session, pass_session
 from castore.maintenance.upkeep import maintain
 from castore.maintenance.upkeep.maintain import MaintainReport, TaskRun
@@ -23,6 +24,7 @@ Examples:
   castore maintain                          what is due, for ten minutes at most
   castore maintain --time 1h --rate 50MB/s
   castore maintain --only gc,scrub --force  these now, whether they are due or not
+  castore maintain --replay train:replay --steps 20
   castore maintain --dry-run                what is due, and when the rest will be
 """
 
@@ -31,6 +33,7 @@ Examples:
 @budget_options("[maintain] of castore.toml, else 10m", "[maintain] of castore.toml, else none")
 @click.option("--only", metavar="TASK,...", default="", help=f"Only these tasks: {', '.join(EVERY)}.")
 @click.option("--force", is_flag=True, help="Run them whether they are due or not.")
+@replay_options
 @click.option("--dry-run", is_flag=True, help="Say what is due; do nothing.")
 @json_option
 @pass_session
@@ -42,6 +45,10 @@ def command(
     rate: float | None,
     only: str,
     force: bool,
+    function: str | None,
+    steps: int | None,
+    metric: str,
+    tolerance: float | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -50,11 +57,14 @@ def command(
     How often each is due stands in [maintain] of castore.toml. What is not finished in time goes on at the next run.
     Runs at the lowest priority, and can be ended at any time. Where another process maintains the store already, it
     says so and exits with 0. Exits with 9 if damage was found or a commit does not verify.
+
+    With --replay, verify runs K real steps too: of each branch from the newest commit with so many behind it.
     """
+    replay = replay_of(function, steps, metric, tolerance)
     step_back()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the scrub notes its place
     with session.store() as store:
-        report = store.maintain(time_s, rate, [name for name in only.split(",") if name], force, dry_run)
+        report = store.maintain(time_s, rate, [name for name in only.split(",") if name], force, dry_run, replay)
     for warning in report.warnings:
         click.echo(f"castore: note: {printable(warning)}", err=True)
     if as_json:

@@ -10,10 +10,10 @@ import click
 from castore.cli.account_records import signature_record
 from castore.cli.output import green, json_option, print_json, printable, red, short, yellow
 from castore.cli.records import verify_record
+from castore.cli.replaying import replay_of, replay_options
 from castore.cli.session import Session, pass_session
 from castore.cli.verification import print_report
 from castore.errors import CorruptError, ReplayError, SignatureError
-from castore.maintenance.verifying.verification import Replay
 
 if TYPE_CHECKING:
     from castore.operations.signatures import Checked
@@ -30,16 +30,8 @@ Examples:
 
 @click.command("verify", epilog=EPILOG)
 @click.argument("rev", required=False)
-@click.option("--replay", "function", metavar="MODULE:FUNCTION", help="A function that runs steps from the commit.")
-@click.option("--steps", metavar="K", type=click.IntRange(min=1), help="How many steps to replay.")
-@click.option("--metric", metavar="NAME", default="loss", help="By which name commits have the loss.  [default: loss]")
+@replay_options
 @click.option("--branch", metavar="B", help="Whose commits have the losses.  [default: the one that leads on from REV]")
-@click.option(
-    "--tolerance",
-    metavar="T",
-    type=click.FloatRange(min=0),
-    help="How far losses may lie apart, as a share of the recorded one.  [default: not by a bit]",
-)
 @click.option("--signatures", is_flag=True, help="Verify who signed REV, or with --all whatever is signed.")
 @click.option("--all", "every", is_flag=True, help="All tags, and all commits that a ref leads to.")
 @click.option(
@@ -83,11 +75,7 @@ def command(
         return
     if every:
         raise click.UsageError("--all goes with --signatures; name a REV to restore")
-    if (function is None) != (steps is None):
-        raise click.UsageError("--replay and --steps go together")
-    replay = None
-    if function is not None and steps is not None:
-        replay = Replay(function, steps, metric, branch, tolerance)
+    replay = replay_of(function, steps, metric, tolerance, branch)
     with session.store() as store:
         report = store.verify(rev or "HEAD", replay)
     if as_json:

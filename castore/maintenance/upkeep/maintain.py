@@ -18,6 +18,7 @@ from castore.maintenance.upkeep.settings import Settings, settings
 from castore.maintenance.upkeep.state import LOCK, State
 from castore.maintenance.upkeep.tasks import EVERY, TASKS, Task, TaskReport
 from castore.maintenance.upkeep.watch import told_of, watch
+from castore.maintenance.verifying.verification import Replay
 from castore.monitoring.settings import FAILED_MAINTENANCE
 from castore.repo import Repository
 
@@ -63,13 +64,15 @@ def maintain(
     only: Collection[str] = (),
     force: bool = False,
     dry_run: bool = False,
+    replay: Replay | None = None,
 ) -> MaintainReport:
-    """Run what is due. time_s, rate: default those of castore.toml. only: these tasks. force: due or not.
+    """Run what is due. time_s, rate: default those of castore.toml. only: these tasks. force: due or not. replay: what
+    verify runs too.
 
     A task that fails does not keep the others from running. Raises UsageError for settings that can't be meant, and
     for a task that there is not; StorageError when the store can't be written.
     """
-    given = settings(repo, EVERY)
+    given = replace(settings(repo, EVERY), replay=replay)
     told_of(repo)
     for name in only:
         if name not in EVERY:

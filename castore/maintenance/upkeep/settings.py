@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from castore import config
 from castore.config import Config
 from castore.errors import UsageError
+from castore.maintenance.verifying.verification import Replay
 from castore.monitoring.settings import known_keys
 from castore.repo import Repository
 from castore.retention import amounts
@@ -21,12 +22,14 @@ MAX_SPAN_S = 100 * 365.25 * 86400  # for who can't do with "never"
 @dataclass(frozen=True, slots=True)
 class Settings:
     """every_s: by task, how long after one run the next is due, infinite for never. time_s, rate: see `Pace`, where
-    the caller gives none. within_s: in how long a scrub covers the store."""
+    the caller gives none. within_s: in how long a scrub covers the store. replay: what verify is to run, which
+    castore.toml never says: a store does not name code that is run."""
 
     every_s: Mapping[str, float]
     time_s: float = DEFAULT_TIME_S
     rate: float | None = None
     within_s: float = 30 * 86400.0
+    replay: Replay | None = None
 
 
 def settings(repo: Repository, defaults: Mapping[str, str]) -> Settings:

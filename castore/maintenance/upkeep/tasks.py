@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from castore.errors import LockTimeoutError
 from castore.maintenance.pace import Pace
 from castore.maintenance.reports import FsckError
 from castore.maintenance.upkeep.settings import MAX_SPAN_S, Settings
+from castore.maintenance.verifying.verification import Replay
 from castore.quantities import size
 from castore.repo import Repository
 
@@ -90,20 +91,28 @@ def _mirror(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
 
 
 def _verify(repo: Repository, pace: Pace, settings: Settings) -> TaskReport:
-    """The newest commit of each branch, in the order of their names, unless it was verified since it was last due."""
+    """The newest commit of each branch, in the order of their names, unless it was verified since it was last due; and
+    of each a replay, if one is asked for."""
     from castore.maintenance.damage import tell_of_failed_verification
-    from castore.maintenance.verifying.verify import verify
+    from castore.maintenance.verifying.verify import replayable, verify
 
     since = _now() - timedelta(seconds=min(settings.every_s["verify"], MAX_SPAN_S))
+    branches = sorted(repo.refs.branches().items())
+    wanted: dict[tuple[str, bool], Replay | None] = {(tip, False): None for _, tip in branches}
+    if settings.replay is not None:
+        for name, tip in branches:
+            start = replayable(repo, tip, settings.replay.steps)
+            if start is not None:
+                wanted[start, True] = replace(settings.replay, branch=name)
     tensors = 0
     failed: list[str] = []
-    for commit_id in dict.fromkeys(commit_id for _, commit_id in sorted(repo.refs.branches().items())):
+    for (commit_id, _), replay in wanted.items():
         known = repo.verifications.get(commit_id)
-        if known is not None and known.ok and since < known.time <= _now():
+        if known is not None and known.ok and since < known.time <= _now() and (replay is None or known.replay):
             continue
         if pace.is_over():
             return TaskReport(False, f"verified {tensors} tensors", failed=tuple(failed))
-        report = verify(repo, commit_id, None, _now)
+        report = verify(repo, commit_id, replay, _now)
         tensors += report.tensors
         if not report.ok:
             failed.append(f"commit {commit_id[:12]} does not verify: {report.problem}")

@@ -59,6 +59,18 @@ def verify(repo: Repository, rev: str, replay: Replay | None, clock: Callable[[]
     return report
 
 
+def replayable(repo: Repository, tip: str, steps: int) -> str | None:
+    """The newest commit before `tip`, along first parents, with a whole state and `steps` steps behind it; None for
+    none. Raises MissingError, CorruptError."""
+    last = repo.commit(tip).step
+    if last is None:
+        return None
+    for one in ancestors([tip], repo, first_parent=True):
+        if one.step is not None and last - one.step >= steps and repo.drops.get(one.id) is None:
+            return one.id
+    return None
+
+
 def _recorded(repo: Repository, commit: Commit, replay: Replay) -> dict[int, float]:
     """The losses of the steps to replay that commits have. Raises UsageError where there is none."""
     if replay.steps < 1:

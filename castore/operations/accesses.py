@@ -1,0 +1,29 @@
+"""Noting that a state is loaded."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from castore.errors import LockTimeoutError, StorageError
+from castore.history.actor import now
+from castore.repo import Repository
+
+_ONCE_IN = timedelta(hours=1)  # so that a program which loads a state again and again does not write each time
+
+
+def note_access(repo: Repository, rev: str) -> None:
+    """Note that what a revision names was loaded. A store that cannot be written is read all the same.
+
+    Raises RevisionError.
+    """
+    if repo.chunks.access.read_only:
+        return
+    commit_id, time = repo.resolve(rev), now()
+    known = repo.accesses.get(commit_id)
+    if known is not None and abs(time - known) < _ONCE_IN:
+        return
+    try:
+        with repo.lock.held():
+            repo.accesses.add(commit_id, time)
+    except (StorageError, LockTimeoutError) as error:
+        repo.progress.note(f"the store does not remember that {commit_id[:12]} was loaded: {error}")
