@@ -10,8 +10,10 @@ from castore.history.marks import Mark, MarkFile
 
 
 class Accesses:
-    """The file `accessed` of a store. Reading needs no lock; changes are made with the store's lock held. A damaged line
-    is passed over: its commit counts as not loaded."""
+    """The file `accessed` of a store. Reading needs no lock; changes are made with the store's lock held.
+
+    A damaged line is passed over: its commit counts as not loaded.
+    """
 
     def __init__(self, root: Path, id_hex_length: int) -> None:
         self._file = MarkFile(root, "accessed", id_hex_length)
