@@ -413,7 +413,7 @@ def test_what_is_loaded_is_kept_for_a_while(store: Store, tmp_path: Path) -> Non
     with pytest.raises(StateError):
         store.load("main~6", only="nothing")
     report = store.prune({"keep_accessed": "1d"})
-    assert {one.commit.step for one in report.commits if one.after == "present"} == {0, 2, 3, 4, 7}
+    assert {one.commit.step for one in report.commits if one.after == "present"} == {2, 3, 4, 7}
     store.branch("other", commits[4].id)
     store.delete_branch("other", force=True)
     assert store.fsck().ok
