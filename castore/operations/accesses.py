@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from castore.errors import LockTimeoutError, StorageError
+from castore.errors import LockTimeoutError, RevisionError, StorageError
 from castore.history.actor import now
 from castore.repo import Repository
 
@@ -12,13 +12,13 @@ _ONCE_IN = timedelta(hours=1)  # so that a program which loads a state again and
 
 
 def note_access(repo: Repository, rev: str) -> None:
-    """Note that what a revision names was loaded. A store that cannot be written is read all the same.
-
-    Raises RevisionError.
-    """
+    """Note that what a revision names was loaded. A store that cannot be written is read all the same."""
     if repo.chunks.access.read_only:
         return
-    commit_id, time = repo.resolve(rev), now()
+    try:
+        commit_id, time = repo.resolve(rev), now()
+    except RevisionError:
+        return  # it came from a copy, and this store has lost the commit itself
     known = repo.accesses.get(commit_id)
     if known is not None and abs(time - known) < _ONCE_IN:
         return
