@@ -7,7 +7,7 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -240,14 +240,6 @@ def test_deleting_a_branch_with_commits_of_its_own_takes_a_capital_d(
     assert "-D" in history.run("branch", "-d", "exp1").stderr
     history.ok("branch", "-D", "exp1")
     assert [branch["name"] for branch in history.json("branch")] == ["main"]
-
-
-@pytest.fixture
-def heeds_interrupts() -> Iterator[None]:
-    """What a shell starts in the background ignores SIGINT, and so does all that it starts in turn, but for this."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("heeds_interrupts")

@@ -142,7 +142,9 @@ def test_a_second_process_says_so_and_leaves(store: Store, shell: Shell) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_ended_loses_nothing_and_the_next_goes_on(store: Store, shell: Shell, number: int) -> None:
+def test_a_run_that_is_ended_loses_nothing_and_the_next_goes_on(
+    store: Store, shell: Shell, number: int, heeds_interrupts: None
+) -> None:
     history = {store.commit(state(seed)).id: seed for seed in range(4)}
     process = shell.start("scrub", "--rate", "2kB/s")
     # It reads: before that, Python may lose a Ctrl-C in what its imports call.
