@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -112,6 +112,10 @@ class Index:
         p = place
         head = _PLACE.pack(p.offset, p.length, p.raw_length, p.checksum, p.kind, p.codec, p.dtype, p.generation)
         return b"".join((head, p.pack, *p.bases))
+
+    def in_packs(self, packs: Container[bytes]) -> Iterator[tuple[bytes, Place]]:
+        """All records that have their place in one of some packs, in the order of their ids."""
+        return ((record_id, place) for record_id, place in self.items() if place.pack in packs)
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, Place]]:
         """All records whose id starts with `prefix`, in the order of their ids; read in short transactions."""

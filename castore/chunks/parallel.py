@@ -14,13 +14,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def threads() -> int:
-    """How many threads encode and decode: the processors that this process may use, at most 16."""
+def processors() -> int:
+    """How many processors this process may use."""
     try:
-        available = len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
-        available = os.cpu_count() or 1
-    return max(1, min(available, 16))
+        return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """How many threads encode and decode: one for each processor, at most 16."""
+    return max(1, min(processors(), 16))
 
 
 class Pool:

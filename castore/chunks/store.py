@@ -16,6 +16,7 @@ from castore.chunks.index import Index, Place
 from castore.chunks.parallel import Pool
 from castore.chunks.reader import PackFiles
 from castore.chunks.session import WriteSession
+from castore.chunks.writer import pack_path
 from castore.codecs.choice import STANDALONE_WORTHWHILE
 from castore.errors import CorruptError
 from castore.limits import MIB
@@ -119,6 +120,15 @@ class ChunkStore:
         if not found and self.access.look_again():
             found = self.access.use(search)
         return found
+
+    def delete_packs(self, pack_ids: Iterable[bytes]) -> None:
+        """Delete packs' files, durably. Call with the store's lock held, when the index knows them no more."""
+        paths = [(pack_id, pack_path(self.packs, pack_id)) for pack_id in sorted(pack_ids)]
+        for pack_id, path in paths:
+            self.files.forget(pack_id)
+            _fs.remove(path)
+        for directory in sorted({path.parent for _, path in paths}):
+            _fs.sync_dir(directory)
 
     def close(self) -> None:
         self.pool.close()

@@ -33,6 +33,4 @@ class Accesses:
 
     def forget(self, commits: Iterable[str]) -> None:
         """Take these commits out: they are gone."""
-        known = [one for one in commits if self._file.get(one) is not None]
-        if known:
-            self._file.update(removed=known)
+        self._file.forget(commits)

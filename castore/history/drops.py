@@ -57,9 +57,7 @@ class Drops:
 
     def forget(self, commits: Iterable[str]) -> None:
         """Take these commits out: they are gone themselves, or were committed again."""
-        known = [one for one in commits if self._file.get(one) is not None]
-        if known:
-            self._file.update(removed=known)
+        self._file.forget(commits)
 
     def damaged_lines(self) -> list[int]:
         """The numbers, from 1, of the lines that cannot be read."""

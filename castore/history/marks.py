@@ -72,6 +72,13 @@ class MarkFile:
         """The marks by commit; damaged lines are left out. Raises CorruptError for what is no file of ours."""
         return {mark.commit: mark for _, mark in self._lines() if mark is not None}
 
+    def read_whole(self) -> dict[str, Mark]:
+        """The same; raises CorruptError for damaged lines too, where a partial list would mislead."""
+        if lines := self.damaged_lines():
+            path = self._root / self._name
+            raise CorruptError(f"{path} has damaged lines: {', '.join(map(str, lines[:10]))}; delete or mend them")
+        return self.read()
+
     def get(self, commit_id: str) -> Mark | None:
         """The mark of one commit, without reading the others'."""
         data, name = self.content(), commit_id.encode()
@@ -93,6 +100,12 @@ class MarkFile:
             after.pop(commit_id, None)
         if after != before:
             self._write(after)
+
+    def forget(self, commits: Iterable[str]) -> None:
+        """Remove the marks of those of some commits that have one. Call with the store's lock held."""
+        known = [one for one in commits if self.get(one) is not None]
+        if known:
+            self.update(removed=known)
 
     def content(self) -> bytes:
         """The file's bytes; they tell one state of it from another. Kept while the file is the same."""

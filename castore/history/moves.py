@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from castore.errors import CorruptError
 from castore.history.marks import Mark, MarkFile
 
 
@@ -24,16 +23,12 @@ class TierMoves:
     """The moves of a store: its file `tiers`. Reading needs no lock; changes are made with the store's lock held."""
 
     def __init__(self, root: Path, id_hex_length: int) -> None:
-        self._path = root / "tiers"
         self._file = MarkFile(root, "tiers", id_hex_length)
         self._known: tuple[bytes, dict[str, TierMove]] = b"", {}
 
     def read(self) -> dict[str, TierMove]:
         """All of them by commit. Raises CorruptError for a damaged line: by a partial list too much is dropped."""
-        if lines := self.damaged_lines():
-            raise CorruptError(
-                f"{self._path} has damaged lines: {', '.join(map(str, lines[:10]))}; delete or mend them"
-            )
+        self._file.read_whole()
         return dict(self._moves())
 
     def get(self, commit_id: str) -> TierMove | None:
@@ -51,9 +46,8 @@ class TierMoves:
 
     def forget(self, commits: Iterable[str]) -> None:
         """Take these commits out: they are gone. A file with damaged lines is left as it is, for somebody to mend."""
-        known = [one for one in commits if one in self._moves()]
-        if known and not self.damaged_lines():
-            self._file.update(removed=known)
+        if not self.damaged_lines():
+            self._file.forget(commits)
 
     def damaged_lines(self) -> list[int]:
         """The numbers, from 1, of the lines that cannot be read."""

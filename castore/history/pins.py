@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from castore.errors import CorruptError
 from castore.history.marks import Mark, MarkFile
 
 
@@ -23,16 +22,11 @@ class Pins:
     """The pins of a store: its file `pins`. Reading needs no lock; changes are made with the store's lock held."""
 
     def __init__(self, root: Path, id_hex_length: int) -> None:
-        self._path = root / "pins"
         self._file = MarkFile(root, "pins", id_hex_length)
 
     def read(self) -> dict[str, Pin]:
         """All of them by commit. Raises CorruptError for a damaged line: a partial list would mislead gc."""
-        if lines := self._file.damaged_lines():
-            raise CorruptError(
-                f"{self._path} has damaged lines: {', '.join(map(str, lines[:10]))}; delete or mend them"
-            )
-        return {mark.commit: Pin(mark.commit, mark.time, mark.texts[0]) for mark in self._file.read().values()}
+        return {mark.commit: Pin(mark.commit, mark.time, mark.texts[0]) for mark in self._file.read_whole().values()}
 
     def add(self, pin: Pin) -> None:
         """Pin a commit, or say anew why it is pinned."""

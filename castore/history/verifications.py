@@ -49,9 +49,7 @@ class Verifications:
 
     def forget(self, commits: Iterable[str]) -> None:
         """Take these commits out: they are gone."""
-        known = [one for one in commits if self._file.get(one) is not None]
-        if known:
-            self._file.update(removed=known)
+        self._file.forget(commits)
 
 
 _MOST_CHARS = 1000  # of what names a replay: a line must have room for it

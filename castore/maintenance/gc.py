@@ -9,14 +9,13 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from castore import _fs
 from castore.chunks import pack
 from castore.chunks.index import Place
-from castore.chunks.writer import pack_path
 from castore.errors import CorruptError, MissingError
 from castore.history.audit_line import Event
 from castore.maintenance.copying import Copier
@@ -100,7 +99,9 @@ def _collect(
         return replace(report, kept_by_reflogs=kept_by_reflogs)
     with Copier(repo) as copier:
         repo.progress.start("Copying", sum(found.live_bytes for found in doomed.values()), "bytes")
-        copier.copy(((one, place) for one, place in _in_packs(repo, doomed) if one in marker.live), pace)
+        copier.copy(
+            ((one, place) for one, place in repo.chunks.access.index.in_packs(doomed) if one in marker.live), pace
+        )
         copier.seal()
         repo.progress.finish()
         with repo.lock.held():
@@ -139,10 +140,6 @@ def _around(repo: Repository) -> int:
     return pack.HEADER_BYTES + repo.chunks.files.format.trailer_bytes
 
 
-def _in_packs(repo: Repository, packs: Container[bytes]) -> Iterator[tuple[bytes, Place]]:
-    return ((record_id, place) for record_id, place in repo.chunks.access.index.items() if place.pack in packs)
-
-
 def _sweep(
     repo: Repository,
     marker: Marker,
@@ -175,11 +172,7 @@ def _sweep(
     expired = sum(repo.refs.reflog.expire(ref, expire_before) for ref in logs)
     access.index.update(packs=new_packs, records=records, gone_packs=doomed, gone_records=list(dead), swept=True)
     access.after_update(access.index)
-    for pack_id in doomed:
-        path = pack_path(repo.chunks.packs, pack_id)
-        repo.chunks.files.forget(pack_id)
-        _fs.remove(path)
-        _fs.sync_dir(path.parent)
+    repo.chunks.delete_packs(doomed)
     repo.refs.remove_leftovers()
     access.remove_abandoned()
     repo.drops.forget(_gone(repo, repo.drops.read()))

@@ -10,6 +10,7 @@ from castore.history.actor import now, whoami
 from castore.history.reflog import Change
 from castore.monitoring.events import FAILURES
 from castore.monitoring.settings import FAILED_SAVE
+from castore.operations.accesses import note_access
 from castore.repo import Repository
 
 
@@ -20,6 +21,13 @@ class Door:
 
     def _change(self, message: str) -> Change:
         return Change(whoami(), now(), message)
+
+    @contextlib.contextmanager
+    def _restoring(self, rev: str, how: str) -> Iterator[dict[str, Any]]:
+        """Record that the body restores a revision, with the facts that it adds, and note that it was loaded."""
+        with self._repo.events.timed("restore", how=how) as facts:
+            yield facts
+        note_access(self._repo, rev)
 
     @contextlib.contextmanager
     def _committing(self) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from castore.operations.accesses import note_access
 from castore.store.door import Door
 
 if TYPE_CHECKING:
@@ -33,10 +32,8 @@ class Loading(Door):
         """
         from castore.operations.load import load
 
-        with self._repo.events.timed("restore", how="load"):
-            state = load(self._repo, rev, only, device)
-        note_access(self._repo, rev)
-        return state
+        with self._restoring(rev, "load"):
+            return load(self._repo, rev, only, device)
 
     def load_into(self, rev: str, state: Any) -> None:
         """Load a commit into an existing state, in place: tensors are overwritten, modules and optimizers restored.
@@ -46,9 +43,8 @@ class Loading(Door):
         """
         from castore.operations.load import load_into
 
-        with self._repo.events.timed("restore", how="load"):
+        with self._restoring(rev, "load"):
             load_into(self._repo, rev, state)
-        note_access(self._repo, rev)
 
     def checkout(
         self,
@@ -64,8 +60,7 @@ class Loading(Door):
         """
         from castore.operations.checkout import checkout
 
-        with self._repo.events.timed("restore", how="checkout") as facts:
+        with self._restoring(rev, "checkout") as facts:
             report = checkout(self._repo, rev, Path(out), only, format, force)
             facts["bytes"] = report.raw_bytes
-        note_access(self._repo, rev)
         return report

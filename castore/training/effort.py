@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
+from castore.chunks import parallel
 from castore.codecs.choice import FAST_WORTHWHILE, STANDALONE_WORTHWHILE
 from castore.errors import UsageError
 
@@ -36,7 +36,7 @@ class Effort:
         if setting not in EFFORTS:
             raise UsageError(f"effort is 'auto', 'full' or 'fast', not {setting!r}")
         self._setting = setting
-        self._processors = processors or _processors()
+        self._processors = parallel.processors() if processors is None else processors
         self._clocks = wall, used
         self._wall, self._used = wall(), used()
 
@@ -48,10 +48,6 @@ class Effort:
         if self._setting == AUTO:
             return FAST if share >= _BUSY else FULL
         return self._setting
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worthwhile(effort: str) -> float:

@@ -27,8 +27,9 @@ from castore.store import open as open_store
 _MOST_PROBLEMS = 20
 
 
-def serve(fd: int, asked: dict[str, Any]) -> None:
-    """Answer what was asked, as JSON to a file descriptor."""
+def serve(arguments: list[str]) -> int:
+    """Answer what was asked, as JSON to a file descriptor: its number, and the question as JSON."""
+    fd, asked = int(arguments[0]), json.loads(arguments[1])
     answer: dict[str, Any]
     try:
         with open_store(asked["store"]) as store:
@@ -42,6 +43,7 @@ def serve(fd: int, asked: dict[str, Any]) -> None:
         answer = {"error": str(error), "kind": "replay" if isinstance(error, ReplayError) else ""}
     with os.fdopen(fd, "w") as out:
         json.dump(answer, out)
+    return 0
 
 
 def restored(store: Store, commit: Commit) -> dict[str, Any]:

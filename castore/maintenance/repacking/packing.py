@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from castore import _fs, limits
+from castore import limits
 from castore.chunks import pack
 from castore.chunks.index import Place
-from castore.chunks.writer import pack_path
 from castore.errors import CastoreError, CorruptError, MissingError
 from castore.limits import MIB
 from castore.maintenance.copying import Copier
@@ -60,11 +59,7 @@ class Packing:
             access.index.update(packs=packs, records=records, gone_packs=going, swept=True)
             access.after_update(access.index)
             self.epoch = access.index.epoch()
-            for pack_id in going:
-                repo.chunks.files.forget(pack_id)
-                _fs.remove(pack_path(repo.chunks.packs, pack_id))
-            for directory in sorted({pack_path(repo.chunks.packs, pack_id).parent for pack_id in going}):
-                _fs.sync_dir(directory)
+            repo.chunks.delete_packs(going)
 
     def check(self) -> None:
         """Raises OvertakenError when something was published that this plan does not know."""

@@ -103,11 +103,9 @@ def _depths(repo: Repository) -> DepthOf:
 
 @contextlib.contextmanager
 def _alone(repo: Repository) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(_fs.Lock(repo.path / "repack.lock", 0.0).held())
-        except LockTimeoutError:
-            raise LockTimeoutError(f"another repack of {repo.path} is at work; let it finish") from None
+    with _fs.alone(repo.path / "repack.lock") as alone:
+        if not alone:
+            raise LockTimeoutError(f"another repack of {repo.path} is at work; let it finish")
         yield
 
 

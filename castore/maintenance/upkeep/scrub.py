@@ -8,11 +8,9 @@ writes meanwhile is new, and was checked when it was copied.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from castore.chunks import pack
-from castore.chunks.index import Place
 from castore.errors import CorruptError
 from castore.maintenance.affected import affected
 from castore.maintenance.damage import tell_of_damage
@@ -148,7 +146,7 @@ class _Run:
             return self._repo.chunks.files.footer(pack_id)
         except CorruptError as error:
             self._add(FsckError(str(error), pack_name(pack_id)))
-            return [place.entry(one) for one, place in _records_of(self._repo, pack_id)]
+            return [place.entry(one) for one, place in self._repo.chunks.access.index.in_packs((pack_id,))]
 
     def _missing(self, pack_id: bytes) -> None:
         """A pack is not there: gc or repack deleted it since it was listed, or the disk lost it."""
@@ -157,17 +155,12 @@ class _Run:
             if pack_id not in self._repo.chunks.access.index.packs():
                 return
         self._add(FsckError("the pack is gone; restore it from a copy", pack_name(pack_id)))
-        for one, _ in _records_of(self._repo, pack_id):
+        for one, _ in self._repo.chunks.access.index.in_packs((pack_id,)):
             self.found.bad[one] = FsckError("it was in a pack that is gone", pack_name(pack_id), one.hex())
 
     def _add(self, error: FsckError) -> None:
         self.found.errors.append(error)
         self._state.scrub.damaged += 1
-
-
-def _records_of(repo: Repository, pack_id: bytes) -> Iterator[tuple[bytes, Place]]:
-    """The records that the index has in a pack."""
-    return ((one, place) for one, place in repo.chunks.access.index.items() if place.pack == pack_id)
 
 
 def _with_affected(repo: Repository, found: _Found) -> list[FsckError]:

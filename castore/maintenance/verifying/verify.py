@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from castore import interpreter
 from castore.errors import CastoreError, DroppedError, ReplayError, StorageError, UsageError
 from castore.history.verifications import Verification
 from castore.history.walk import ancestors
@@ -24,10 +25,6 @@ from castore.objects.commit import Commit
 from castore.repo import Repository
 from castore.state.provenance.differences import Difference
 
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from castore.training.restored import serve; serve(int(sys.argv[2]), json.loads(sys.argv[3]))"
-)
 _MAX_ANSWER_BYTES = 64 << 20
 
 
@@ -143,7 +140,8 @@ def _ask(asked: dict[str, Any], with_here: bool) -> dict[str, Any]:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as answers:
         try:
-            command = [sys.executable, "-c", _START, json.dumps(path), str(writing), json.dumps(asked)]
+            arguments = (str(writing), json.dumps(asked))
+            command = interpreter.command("castore.training.restored:serve", *arguments, path=path)
             process = subprocess.Popen(command, pass_fds=(writing,), stdin=subprocess.DEVNULL, stdout=2)
         finally:
             os.close(writing)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import importlib.metadata
-import os
 import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from castore.chunks.parallel import processors
 
 _PROC = Path("/proc")
 _MAX_BYTES = 64 << 10  # read of a file in /proc
@@ -50,11 +51,10 @@ def system() -> dict[str, str]:
 
 def hardware() -> dict[str, str]:
     """Processor and memory; GPUs and their driver where the driver tells without being asked for a device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
     return _known(
         {
             "cpu": _field(_PROC / "cpuinfo", "model name") or platform.processor(),
-            "cores": str(cores),
+            "cores": str(processors()),
             "memory": _field(_PROC / "meminfo", "MemTotal"),
             "installed_gpus": "\n".join(_gpus()),
             "driver": _driver(),
