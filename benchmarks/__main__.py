@@ -71,8 +71,8 @@ def _codecs(options: argparse.Namespace, cache: Path) -> int:
 def _training(options: argparse.Namespace, cache: Path) -> int:
     from benchmarks.overhead.run import run
 
-    out = options.out or (cache / "results" if options.only or options.quick else RESULTS)
-    print(run(cache, out, options.only, options.rounds, options.quick).markdown(), end="")
+    out = options.out or (cache / "results" if options.only or options.quick or options.device != "cpu" else RESULTS)
+    print(run(cache, out, options.only, options.rounds, options.quick, options.device).markdown(), end="")
     print(f"written to {out}", file=sys.stderr)
     return 0
 
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--only", type=partial(_groups, known=groups), default=[], help=text)
     for command in (store, codecs):
         command.add_argument("--rounds", type=int, help="repetitions for a median (5; depth and quick: 2)")
+    training.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the trained state is (cpu)")
     training.add_argument("--rounds", type=int, help="runs of each method, in turn (3; quick: 1)")
     codecs.add_argument("--only", type=_names, default=[], help="pairs or runs, with commas: fp32-10,bf16 ...")
     codecs.add_argument("--codecs", type=_names, default=[], help="with commas: castore,TensorX ...")

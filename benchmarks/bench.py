@@ -20,13 +20,14 @@ class Bench:
     """Where and how to run.
 
     cache: where trajectories stay. scratch: a folder on the same disk, for stores. rounds: samples of a median.
-    quick: toy sizes, to see that it works.
+    quick: toy sizes, to see that it works. device: where states are that are trained meanwhile, "cpu" or "cuda".
     """
 
     cache: Path
     scratch: Path
     rounds: int
     quick: bool
+    device: str = "cpu"
 
     def trajectory(self, kind: str) -> Trajectory:
         return trajectory(kind, self.cache, self.quick)

@@ -25,7 +25,8 @@ def tensor_bytes(state: Any) -> int:
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether dtype, shape and every bit agree, NaNs included."""
+    """Whether dtype, shape and every bit agree, NaNs included, wherever they lie."""
+    a, b = a.cpu(), b.cpu()
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.numel() == 0:

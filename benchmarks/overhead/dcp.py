@@ -71,7 +71,7 @@ class AsyncReused(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager = _stager(in_thread=False)
+        self._stager = _stager(job, in_thread=False)
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
@@ -88,7 +88,7 @@ class AsyncOverlapped(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager = _stager(in_thread=True)
+        self._stager = _stager(job, in_thread=True)
         self._staged: Future[Any] | None = None
 
     def take(self, step: int) -> None:
@@ -106,15 +106,16 @@ class AsyncOverlapped(Save):
         self._stager.close()
 
 
-def _stager(in_thread: bool) -> Any:
-    """A stager that keeps its memory. Pinned memory and copies that don't block need a device."""
+def _stager(job: Job, in_thread: bool) -> Any:
+    """A stager that keeps its memory. Pinned memory and copies that don't block need a device: there it has both."""
     from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+    on_device = job.device != "cpu"
     return DefaultStager(
         StagingOptions(
-            use_pinned_memory=False,
+            use_pinned_memory=on_device,
             use_shared_memory=False,
             use_async_staging=in_thread,
-            use_non_blocking_copy=False,
+            use_non_blocking_copy=on_device,
         )
     )

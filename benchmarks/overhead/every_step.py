@@ -18,8 +18,8 @@ COLUMNS = ("s per step", "stall, s", "p95", "waited, s", "cost, s", "time / none
 
 def run(bench: Bench) -> Iterator[Figure | Table | Sample]:
     # The first steps change a state far more than all later ones: the commits come after them.
-    usual = Size(Shape(), 8, every=1, commits=60, before=50, yardsticks=0)
-    size = Size(QUICK_SHAPE, 4, every=1, commits=3, yardsticks=0) if bench.quick else usual
+    usual = Size(Shape(), 8, every=1, commits=60, before=50, yardsticks=0, device=bench.device)
+    size = Size(QUICK_SHAPE, 4, every=1, commits=3, yardsticks=0, device=bench.device) if bench.quick else usual
     runs = []
     for number, one in enumerate(interleaved(bench, size, NAMES)):
         runs.append(one)

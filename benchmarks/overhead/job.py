@@ -18,6 +18,7 @@ class Size:
 
     batch: windows per step. every: steps from one checkpoint to the next. commits: how many are measured.
     before: steps before the first checkpoint. yardsticks: copies of the state that are timed, before and after.
+    device: "cpu" or "cuda", where model and optimizer are.
     """
 
     shape: Shape
@@ -26,6 +27,7 @@ class Size:
     commits: int
     before: int = 3
     yardsticks: int = 3
+    device: str = "cpu"
 
 
 QUICK_SHAPE = Shape(layers=2, width=128, heads=2, context=32)
@@ -35,20 +37,26 @@ GIGABYTE = Shape(layers=12, width=768, heads=12, context=128)  # 85.5 M paramete
 class Job:
     """A model that learns with AdamW; always the same steps from the same beginning."""
 
-    def __init__(self, shape: Shape, batch: int) -> None:
+    def __init__(self, shape: Shape, batch: int, device: str = "cpu") -> None:
         torch.manual_seed(1234)
-        self.model = Transformer(shape)
+        self.device = device
+        self.model = Transformer(shape).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, weight_decay=0.1)
         self.batches = Batches(library_text(), batch, shape.context, seed=1234)
 
     def step(self, before_update: Callable[[], object] = lambda: None) -> None:
         """One step. before_update: called when the gradients are there, before anything of the state changes."""
         self.optimizer.zero_grad()
-        loss = self.model.loss(*self.batches.next())
+        loss = self.model.loss(*(one.to(self.device) for one in self.batches.next()))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         before_update()
         self.optimizer.step()
+
+    def settle(self) -> None:
+        """Wait until the device has done all that it was asked for: what was begun before a clock is read is over."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
 
     def state(self) -> dict[str, Any]:
         """What every method saves, as the live tensors. castore adds the states of random number generators."""

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.bench import stored_bytes
 from benchmarks.overhead.job import Job, Size
 from benchmarks.overhead.methods import METHODS
@@ -73,7 +75,7 @@ class _Loop:
 
     def __init__(self, name: str, folder: Path, size: Size) -> None:
         self.size = size
-        self.job = Job(size.shape, size.batch)
+        self.job = Job(size.shape, size.batch, size.device)
         self.method = METHODS[name](folder, self.job, size.every)
         self.stalls: list[float] = []
         self.waits: list[float] = []
@@ -86,6 +88,7 @@ class _Loop:
         self._held = 0.0
         started = time.perf_counter()
         self.job.step(self._before_update)
+        self.job.settle()
         return time.perf_counter() - started - self._held
 
     def checkpoint(self, step: int) -> float:
@@ -94,6 +97,7 @@ class _Loop:
         self.method.wait()
         waited = time.perf_counter()
         self.method.take(step)
+        self.job.settle()
         self.stalls.append(time.perf_counter() - waited)
         self._taken = True
         return waited - started
@@ -146,14 +150,22 @@ class _Loop:
 
 
 def _time_copies(job: Job, count: int) -> list[float]:
-    """Seconds of copies of the whole state into memory that was touched before, tensor by tensor, between steps."""
-    into = [tensor.clone() for _, tensor in tensors_of(job.state())]
+    """Seconds of copies of the whole state into memory that was touched before, tensor by tensor, between steps.
+
+    From a device: into pinned memory, all begun before the first is waited for.
+    """
+    pinned = job.device != "cpu"
+    into = [torch.empty_like(tensor, device="cpu", pin_memory=pinned) for _, tensor in tensors_of(job.state())]
+    for target in into:
+        target.zero_()
     seconds = []
     for _ in range(count):
         job.step()
+        job.settle()
         tensors = [tensor for _, tensor in tensors_of(job.state())]
         started = time.perf_counter()
         for target, source in zip(into, tensors, strict=True):
-            target.copy_(source)
+            target.copy_(source, non_blocking=pinned)
+        job.settle()
         seconds.append(time.perf_counter() - started)
     return seconds

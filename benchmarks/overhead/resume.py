@@ -34,8 +34,8 @@ class Restored:
 def run(bench: Bench) -> Iterator[Figure | Table]:
     shape, commits = (QUICK_SHAPE, 2) if bench.quick else (GIGABYTE, 5)
     with bench.folder("resume") as folder:
-        in_child(prepare, folder, shape, commits)
-        restored = in_child(restore, folder, shape, 2 if bench.quick else 3 * bench.rounds)
+        in_child(prepare, folder, shape, commits, bench.device)
+        restored = in_child(restore, folder, shape, 2 if bench.quick else 3 * bench.rounds, bench.device)
     for name, seconds in restored.seconds.items():
         bench.say(f"{name}: {', '.join(f'{one:.3f}' for one in seconds)} s")
     medians = {name: median(seconds) for name, seconds in restored.seconds.items()}
@@ -47,9 +47,9 @@ def run(bench: Bench) -> Iterator[Figure | Table]:
     yield Table(GROUP, head, ("s", "GB/s"), tuple((name, (medians[name], rates[name])) for name in medians))
 
 
-def prepare(folder: Path, shape: Shape, commits: int) -> None:
+def prepare(folder: Path, shape: Shape, commits: int, device: str) -> None:
     """A store with commits some steps apart, and the state of the newest as torch.save leaves it."""
-    job = Job(shape, batch=1)
+    job = Job(shape, 1, device)
     (folder / "store").mkdir()
     method = METHODS["castore"](folder / "store", job, every=5)
     for number in range(commits):
@@ -61,7 +61,7 @@ def prepare(folder: Path, shape: Shape, commits: int) -> None:
     method.close()
 
 
-def restore(folder: Path, shape: Shape, times: int) -> Restored:
+def restore(folder: Path, shape: Shape, times: int, device: str) -> Restored:
     """Restore in turn, each way as often; the first turn only warms up. Raises RuntimeError if the states differ."""
     import castore
 
@@ -82,10 +82,11 @@ def restore(folder: Path, shape: Shape, times: int) -> Restored:
     names = list(ways)
     for turn in range(times + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            job = Job(shape, batch=1)
+            job = Job(shape, 1, device)
             act = ways[name](job)
             started = time.perf_counter()
             act()
+            job.settle()
             if turn:
                 seconds[name].append(time.perf_counter() - started)
             elif name == NEWEST:

@@ -33,7 +33,7 @@ NOTE = (
 
 
 def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
-    size = Size(QUICK_SHAPE, 4, every=2, commits=2) if bench.quick else Size(GIGABYTE, 1, every=8, commits=4)
+    size = _size(bench)
     runs = []
     for number, one in enumerate(interleaved(bench, size, tuple(METHODS))):
         runs.append(one)
@@ -43,13 +43,22 @@ def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
     yield from _costs(rounds)
     state = runs[0].state_bytes / 1e6
     memcpy = rounds.memcpy_s(tuple(METHODS))
-    head = f"{state:,.0f} MB of state, {size.commits} commits {size.every} steps apart, {bench.rounds} rounds; "
+    where = "" if bench.device == "cpu" else f" on a device ({bench.device})"
+    head = f"{state:,.0f} MB of state{where}, {size.commits} commits {size.every} steps apart, {bench.rounds} rounds; "
     head += f"a step takes {median(runs_steps(rounds, 'none')):.3g} s, a warm copy of the state {memcpy:.3g} s. "
     yield Table(COST, head + NOTE, COLUMNS, tuple((name, _row(rounds, name)) for name in METHODS))
     for name in METHODS:
         if name != "none":
             yield Series("bar", "stall", name, (median(rounds.stalls_s(name)),), "s")
             yield Series("bar", "cost of a commit", name, (rounds.cost_s(name),), "s")
+
+
+def _size(bench: Bench) -> Size:
+    if bench.quick:
+        return Size(QUICK_SHAPE, 4, every=2, commits=2, device=bench.device)
+    if bench.device == "cpu":
+        return Size(GIGABYTE, 1, every=8, commits=4)
+    return Size(GIGABYTE, 32, every=60, commits=4, device=bench.device)
 
 
 def runs_steps(rounds: Rounds, name: str) -> list[float]:

@@ -20,13 +20,17 @@ PAGE_BYTES = 4096
 
 @dataclass(slots=True)
 class Segment:
-    """One mapped anonymous file. number: its name between the processes. view: all of it, writable."""
+    """One mapped anonymous file. number: its name between the processes. view: all of it, writable.
+
+    pinned: whether its pages are locked for devices (see `devices.pin`).
+    """
 
     number: int
     fd: int
     nbytes: int
     mapped: mmap.mmap
     view: memoryview
+    pinned: bool = False
 
     def close(self) -> None:
         """Give the memory back, as far as nobody still looks into it."""

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from castore.state.live.sources import TensorSource, TorchSource
+from castore.state.live.sources import TensorSource, TorchSource, tensor_bytes
 from castore.training.arena import Segment
+from castore.training.devices import device_of
 from castore.training.places import Lot
+
+_SPAN_ELEMENTS = 1 << 20  # of a tensor whose memory does not lie in order: what is copied at once
 
 
 def copy(source: TensorSource, lot: Lot) -> None:
-    """Copy all of a tensor to its newest places. From a device, the copy is only begun."""
+    """Copy all of a tensor to its newest places. From a CUDA device, the copy is only begun."""
     runs = lot.runs()
     if len(runs) > 1 or not _whole(source, lot):
         for first, last, offset in runs:
             _copy(source, first, last, lot.segment, offset)
+
+
+def together(sources: Sequence[TensorSource]) -> bytes:
+    """The bytes of small tensors, one after the other.
+
+    Those of a CUDA device come in one copy: one for each of them would stop the loop hundreds of times.
+    """
+    out = bytearray(sum(source.nbytes for source in sources))
+    on_device: dict[torch.device, list[tuple[int, torch.Tensor]]] = {}
+    at = 0
+    for source in sources:
+        device, whole = device_of(source), None
+        if device is not None and (whole := _bytes_of(source)) is not None:
+            on_device.setdefault(device, []).append((at, whole))
+        else:
+            for first in range(0, source.numel, _SPAN_ELEMENTS):
+                span = source.span(first, min(first + _SPAN_ELEMENTS, source.numel))
+                start = at + first * source.width
+                out[start : start + len(span)] = span
+        at += source.nbytes
+    for pieces in on_device.values():
+        found = tensor_bytes(torch.cat([piece for _, piece in pieces]).cpu())
+        start = 0
+        for at, piece in pieces:
+            out[at : at + piece.numel()] = found[start : start + piece.numel()]
+            start += piece.numel()
+    return bytes(out)
 
 
 def identity(source: TensorSource) -> tuple[int, int] | None:
@@ -55,7 +87,7 @@ def _whole(source: TensorSource, lot: Lot) -> bool:
         raw = torch.frombuffer(lot.segment.view, dtype=torch.uint8, count=lot.nbytes, offset=lot.places[lot.last[0]])
         out = lot.whole[lot.last[0]] = raw.view(tensor.dtype).view(tensor.shape)
     with torch.no_grad():
-        out.copy_(tensor, non_blocking=True)
+        out.copy_(tensor, non_blocking=tensor.device.type == "cuda")  # for others nobody waits
     return True
 
 
@@ -64,11 +96,10 @@ def _copy(source: TensorSource, first: int, last: int, segment: Segment, offset:
     whole = _bytes_of(source)
     if whole is not None:
         out = torch.frombuffer(segment.view, dtype=torch.uint8, count=last - first, offset=offset)
-        out.copy_(whole[first:last], non_blocking=True)
+        out.copy_(whole[first:last], non_blocking=whole.device.type == "cuda")
         return
-    step = 1 << 20
-    for start in range(first // source.width, last // source.width, step):
-        stop = min(start + step, last // source.width)
+    for start in range(first // source.width, last // source.width, _SPAN_ELEMENTS):
+        stop = min(start + _SPAN_ELEMENTS, last // source.width)
         at = offset + start * source.width - first
         piece = np.frombuffer(source.span(start, stop), np.uint8)
         np.copyto(np.frombuffer(segment.view, np.uint8, len(piece), at), piece)

@@ -19,13 +19,20 @@ LAST = (GRADIENTS, RNG)  # set last, in this order: what is restored before may 
 
 
 class Generators:
-    """The global random number generators of Python, NumPy, torch and each CUDA device."""
+    """The global random number generators of Python, NumPy, torch and each CUDA device.
+
+    passed_over: of how many devices a state was given that this process does not have.
+    """
+
+    def __init__(self) -> None:
+        self.passed_over = 0
 
     def state_dict(self) -> dict[str, Any]:
         return rng_state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         set_rng_state(state)
+        self.passed_over = max(0, len(state["cuda"]) - torch.cuda.device_count())
 
 
 class Generator:

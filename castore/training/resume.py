@@ -83,6 +83,8 @@ def restore(
         _warn(f"not all of {commit.id[:12]} fits, and this was left as it is: {'; '.join(left[:_SHOWN])}{more}")
     if parts.RNG not in there:
         _warn(f"{commit.id[:12]} holds no states of random number generators, so they go on from where they are")
+    elif more := targets[parts.RNG].passed_over:
+        _warn(f"{commit.id[:12]} holds the random number states of {more} CUDA devices that are not here")
     for text in [*inexact, *(_differences(store, commit, here) if here is not None else ())]:
         _warn(text)
 

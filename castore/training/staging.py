@@ -11,16 +11,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
 from castore.objects import nodes
 from castore.state.live.flattening import Flat
-from castore.state.live.sources import BytesSource, TensorSource, TorchSource
+from castore.state.live.sources import BytesSource, TensorSource
 from castore.state.roles import forgetful
-from castore.training import arena, copying
+from castore.training import arena, copying, devices
 from castore.training.arena import Segment
 from castore.training.job import INLINE, Done, Known, Staged
 from castore.training.places import Lot
@@ -64,30 +62,31 @@ class Staging:
         self._lay_out(flat.root, [source for source in flat.sources if _is_large(source)])
         staged: list[Staged] = []
         self._current = []
-        small = bytearray()
-        copied = 0
-        on_device = False
+        small: list[TensorSource] = []
+        small_bytes = copied = 0
+        used = set()
         for source in flat.sources:
             lot = self._lots.get(source.path) if _is_large(source) else None
             self._current.append(lot)
             if lot is None:
                 chunk_bytes = self._chunk_elements * source.width
-                staged.append(_inline(source, len(small), chunk_bytes))
-                for first in range(0, source.numel, self._chunk_elements):
-                    small += source.span(first, min(first + self._chunk_elements, source.numel))
+                staged.append(_inline(source, small_bytes, chunk_bytes))
+                small.append(source)
+                small_bytes += source.nbytes
                 continue
             copied += self._update(lot, source)
-            on_device = on_device or (isinstance(source, TorchSource) and source.tensor.device.type == "cuda")
+            if (device := devices.device_of(source)) is not None:
+                used.add(device)
             offsets = tuple(lot.at(chunk, which) for chunk, which in enumerate(lot.last))
             staged.append(Staged(source.path, source.entry, lot.nbytes, lot.chunk_bytes, lot.segment.number, offsets))
         if self._fresh is not None:
             self._fault_in(*self._fresh)
             self._fresh = None
-        if on_device:
-            torch.cuda.synchronize()  # copies from devices were only begun
+        inline = copying.together(small)
+        devices.settle(used)  # copies from them were only begun
         sizes = tuple((number, segment.nbytes) for number, segment in self._segments.items())
         known = tuple(known for lot in self._lots.values() for known in lot.anchors())
-        return Copied(tuple(staged), bytes(small), known, sizes, copied + len(small))
+        return Copied(tuple(staged), inline, known, sizes, copied + len(inline))
 
     def committed(self, done: Done) -> None:
         """The newest copy was committed: where chunks were stored whole, it takes over as the anchor."""
@@ -106,11 +105,15 @@ class Staging:
         self._join()
         self._lots.clear()
         self._current.clear()
-        for segment in self._segments.values():
-            segment.close()
-        self._segments.clear()
+        for number in list(self._segments):
+            self._give_back(number)
 
     # Memory
+
+    def _give_back(self, number: int) -> None:
+        segment = self._segments.pop(number)
+        devices.unpin(segment)
+        segment.close()
 
     def _fault_in(self, segment: Segment, first: int) -> None:
         """Have the system give memory to a segment from a byte on, where it holds nothing yet, beside the loop."""
@@ -141,7 +144,7 @@ class Staging:
             self._lots.clear()
             used, new = set(), list(sources)
         for number in [number for number in self._segments if number not in used]:
-            self._segments.pop(number).close()
+            self._give_back(number)
         self._add(new, forgetful(root) if self._keep_anchors else frozenset(wanted))
 
     def _add(self, sources: Sequence[TensorSource], single: Container[nodes.Path]) -> None:
@@ -150,9 +153,9 @@ class Staging:
         second = sum(sizes)
         twice = sum(size for source, size in zip(sources, sizes, strict=True) if source.path not in single)
         segment = arena.create(self._next_segment, second + twice)
-        if torch.cuda.is_available():
-            _pin(segment)
-        if twice:
+        if any(devices.device_of(source) is not None for source in sources):
+            devices.pin(segment)
+        if twice and not segment.pinned:
             self._fresh = segment, second
         self._next_segment += 1
         self._segments[segment.number] = segment
@@ -188,10 +191,3 @@ def _is_large(source: TensorSource) -> bool:
 def _inline(source: TensorSource, start: int, chunk_bytes: int) -> Staged:
     offsets = tuple(range(start, start + source.nbytes, chunk_bytes))
     return Staged(source.path, source.entry, source.nbytes, chunk_bytes, INLINE, offsets)
-
-
-def _pin(segment: Segment) -> None:
-    """Lock a segment's pages, so that devices copy into them directly."""
-    pointer = torch.frombuffer(segment.view, dtype=torch.uint8).data_ptr()
-    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    torch.cuda.check_error(runtime.cudaHostRegister(pointer, segment.nbytes, 0))

@@ -177,6 +177,18 @@ def test_other_threads_are_said_to_round_otherwise(store: Store) -> None:
             torch.set_num_threads(threads)
 
 
+def test_gpus_that_are_not_here_are_named(store: Store) -> None:
+    loop = Loop()
+    with checkpointer(store, loop) as ckpt:
+        ckpt.step(0)
+        ckpt.wait()
+        state = store.load("main")
+        state["rng"]["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 3)
+        store.commit(state, step=1)
+        with pytest.warns(InexactResumeWarning, match="random number states of 3 CUDA devices that are not here"):
+            assert ckpt.resume() == 2
+
+
 def test_a_loader_of_other_batches_is_refused_with_nothing_restored(store: Store) -> None:
     loop = Loop()
     data = list(range(40))
