@@ -20,7 +20,7 @@ from benchmarks.results import Figure, Series, machine_facts
 def run(cache: Path, out: Path, only: Sequence[str], rounds: int | None, quick: bool, device: str) -> Report:
     """Run the groups named in `only` (all if empty) and write training.md, training.json and training.png into `out`.
 
-    rounds: runs of each method, in turn. device: "cpu" or "cuda", where the state is; memory on a device is not measured.
+    rounds: runs of each method, in turn. device: "cpu" or "cuda", where the state is.
     """
     machine = machine_facts()
     if device != "cpu":

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 Scalar = None | bool | int | float | str | bytes  # exact types only: subclasses are somebody's own and are refused
+Reduced = tuple[type, tuple[object, ...]]  # what makes a node again. A state travels to the process that commits it as
+# hundreds of nodes, and pickle's own way, a dict for each, takes twice as long.
 Path = tuple[str, ...]  # keys and indices from the root, each as str(); shown joined by dots
 
 
@@ -18,6 +20,9 @@ class Value:
     """A plain value. Floats are kept bit for bit, NaN payloads included; ints may be of any size."""
 
     value: Scalar
+
+    def __reduce__(self) -> Reduced:
+        return Value, (self.value,)
 
 
 @dataclass(slots=True)
@@ -39,6 +44,10 @@ class Tensor:
     numpy_dtype: str = ""
     chunks: bytes = b""
     dropped: str = ""
+
+    def __reduce__(self) -> Reduced:
+        plain = (self.kind, self.dtype, self.shape, self.requires_grad, self.numpy_dtype)
+        return Tensor, (*plain, self.chunks, self.dropped)
 
 
 @dataclass(slots=True)
@@ -81,6 +90,9 @@ class Map:
 
     kind: str
     items: list[tuple[Node, Node]]  # keys are Value or Compound ("tuple" keys too)
+
+    def __reduce__(self) -> Reduced:
+        return Map, (self.kind, self.items)
 
 
 @dataclass(slots=True)

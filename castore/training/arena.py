@@ -10,19 +10,24 @@ import contextlib
 import mmap
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from castore.errors import StorageError
 
 PAGE_BYTES = 4096
 
 
+class Releasable(Protocol):
+    def release(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Segment:
     """One mapped anonymous file. number: its name between the processes. view: all of it, writable.
 
-    pinned: whether its pages are locked for devices (see `devices.pin`).
+    pins: what keeps its pages locked for devices (see `devices.Pin`).
     """
 
     number: int
@@ -30,10 +35,12 @@ class Segment:
     nbytes: int
     mapped: mmap.mmap
     view: memoryview
-    pinned: bool = False
+    pins: list[Releasable] = field(default_factory=list)
 
     def close(self) -> None:
         """Give the memory back, as far as nobody still looks into it."""
+        while self.pins:
+            self.pins.pop().release()
         os.close(self.fd)
         self.view.release()
         with contextlib.suppress(BufferError):  # a view of it lives on; its pages go with that

@@ -134,10 +134,11 @@ class Commits:
                 chosen = content(flat.root, tiers)
                 flat, told = Flat(chosen.root, chosen.sources(flat.sources)), chosen.noted(told)
             copied = staging.copy(flat)
-            where = (copied.staged, copied.inline, copied.known, copied.segments)
+            where = (copied.staged, copied.known, copied.segments)
             job = Job(flat.root, *where, self.branch, told, worthwhile(effort))
         try:
-            self._maker().submit(job, staging.segments)
+            self._maker().submit(job, staging.segments, copied.pending)
+            copied.pending.wait()
         except CastoreError:
             self._dismiss()
             raise

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
-from castore.state.live.sources import TensorSource, TorchSource, tensor_bytes
+from castore.state.live.sources import TensorSource, TorchSource
 from castore.training.arena import Segment
-from castore.training.devices import device_of
 from castore.training.places import Lot
 
 _SPAN_ELEMENTS = 1 << 20  # of a tensor whose memory does not lie in order: what is copied at once
@@ -21,33 +18,6 @@ def copy(source: TensorSource, lot: Lot) -> None:
     if len(runs) > 1 or not _whole(source, lot):
         for first, last, offset in runs:
             _copy(source, first, last, lot.segment, offset)
-
-
-def together(sources: Sequence[TensorSource]) -> bytes:
-    """The bytes of small tensors, one after the other.
-
-    Those of a CUDA device come in one copy: one for each of them would stop the loop hundreds of times.
-    """
-    out = bytearray(sum(source.nbytes for source in sources))
-    on_device: dict[torch.device, list[tuple[int, torch.Tensor]]] = {}
-    at = 0
-    for source in sources:
-        device, whole = device_of(source), None
-        if device is not None and (whole := _bytes_of(source)) is not None:
-            on_device.setdefault(device, []).append((at, whole))
-        else:
-            for first in range(0, source.numel, _SPAN_ELEMENTS):
-                span = source.span(first, min(first + _SPAN_ELEMENTS, source.numel))
-                start = at + first * source.width
-                out[start : start + len(span)] = span
-        at += source.nbytes
-    for pieces in on_device.values():
-        found = tensor_bytes(torch.cat([piece for _, piece in pieces]).cpu())
-        start = 0
-        for at, piece in pieces:
-            out[at : at + piece.numel()] = found[start : start + piece.numel()]
-            start += piece.numel()
-    return bytes(out)
 
 
 def identity(source: TensorSource) -> tuple[int, int] | None:
@@ -65,7 +35,7 @@ def _in_order(source: TensorSource) -> torch.Tensor | None:
     return tensor if tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg() else None
 
 
-def _bytes_of(source: TensorSource) -> torch.Tensor | None:
+def bytes_of(source: TensorSource) -> torch.Tensor | None:
     """All bytes of a tensor whose memory lies in order, as torch.uint8 [nbytes], on its device; else None."""
     tensor = _in_order(source)
     if tensor is None:
@@ -93,7 +63,7 @@ def _whole(source: TensorSource, lot: Lot) -> bool:
 
 def _copy(source: TensorSource, first: int, last: int, segment: Segment, offset: int) -> None:
     """Copy bytes [first, last) of a tensor into a segment."""
-    whole = _bytes_of(source)
+    whole = bytes_of(source)
     if whole is not None:
         out = torch.frombuffer(segment.view, dtype=torch.uint8, count=last - first, offset=offset)
         out.copy_(whole[first:last], non_blocking=whole.device.type == "cuda")
@@ -108,7 +78,7 @@ def _copy(source: TensorSource, first: int, last: int, segment: Segment, offset:
 def is_same(source: TensorSource, lot: Lot) -> bool:
     """Whether the newest copy still holds. torch's version counter only says that it may: writes through `.data`
     don't count."""
-    whole = _bytes_of(source)
+    whole = bytes_of(source)
     if whole is None:
         return False
     held = torch.frombuffer(lot.segment.view, dtype=torch.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from castore.objects import nodes
 from castore.objects.commit import Commit
@@ -15,24 +16,26 @@ from castore.operations.commit import commit_flat
 from castore.operations.details import Details
 from castore.repo import Repository
 
-INLINE = -1  # the segment number of what travels with the job itself
+
+class Pending(Protocol):
+    """Copies that were begun."""
+
+    def wait(self) -> None:
+        """Return when they are done. From any thread."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A tensor's copy. segment: which one it lies in. offsets: of each of its chunks there, each but the last of
-    `chunk_bytes`."""
+    `chunk_bytes`. A tuple, since hundreds of them travel with each job."""
 
-    path: nodes.Path
-    entry: nodes.Tensor
     nbytes: int
     chunk_bytes: int
     segment: int
     offsets: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """The raw bytes of a chunk of an earlier commit that still lie in a segment."""
 
     id: bytes
@@ -43,15 +46,11 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A commit to make. inline: the bytes of all small tensors. segments: number and size of those it needs.
-    worthwhile: see `codecs.choice.choose`.
-
-    The nodes of `root` are those of `staged`: both travel together.
-    """
+    """A commit to make. staged: the copy of each tensor of `root`, in the order of `nodes.tensors`. segments: number
+    and size of those it needs. worthwhile: see `codecs.choice.choose`."""
 
     root: nodes.Node
     staged: tuple[Staged, ...]
-    inline: bytes
     known: tuple[Known, ...]
     segments: tuple[tuple[int, int], ...]
     branch: str
@@ -77,12 +76,12 @@ class Done:
 def run(repo: Repository, job: Job, views: Mapping[int, memoryview]) -> Done:
     """Make the commit. views: the memory of each segment. Raises what commits raise: the history is as it was then."""
     started = time.perf_counter()
-    memory = {**views, INLINE: memoryview(job.inline)}
-    sources = [_StagedSource(staged, memory[staged.segment]) for staged in job.staged]
-    known = {one.id: memory[one.segment][one.offset : one.offset + one.nbytes] for one in job.known}
+    pairs = zip(nodes.tensors(job.root), job.staged, strict=True)
+    sources = [_StagedSource(path, entry, staged, views[staged.segment]) for (path, entry), staged in pairs]
+    known = {one.id: views[one.segment][one.offset : one.offset + one.nbytes] for one in job.known}
     done = commit_flat(repo, job.root, sources, job.branch, job.details, known, job.worthwhile)
     seconds = time.perf_counter() - started
-    chunks = tuple(staged.entry.chunks for staged in job.staged)
+    chunks = tuple(source.entry.chunks for source in sources)
     repo.events.bound()  # for the loop, which records what it hears of this one
     return Done(done.commit, done.new_bytes, seconds, chunks, done.anchors)
 
@@ -91,17 +90,11 @@ def run(repo: Repository, job: Job, views: Mapping[int, memoryview]) -> Done:
 class _StagedSource:
     """A source (see `operations.sources`) of a tensor's copy."""
 
+    path: nodes.Path
+    entry: nodes.Tensor
     staged: Staged
     memory: memoryview
     in_file: int = 0
-
-    @property
-    def path(self) -> nodes.Path:
-        return self.staged.path
-
-    @property
-    def entry(self) -> nodes.Tensor:
-        return self.staged.entry
 
     @property
     def nbytes(self) -> int:

@@ -8,33 +8,35 @@ faulted in beside the loop, while the first commit is made. What no delta pays f
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 
 from castore.objects import nodes
 from castore.state.live.flattening import Flat
 from castore.state.live.sources import BytesSource, TensorSource
 from castore.state.roles import forgetful
-from castore.training import arena, copying, devices
+from castore.training import arena, copying
 from castore.training.arena import Segment
-from castore.training.job import INLINE, Done, Known, Staged
+from castore.training.devices import Pending, Pin, device_of
+from castore.training.job import Done, Known, Staged
+from castore.training.packed import Packed
 from castore.training.places import Lot
+from castore.training.readying import Readying
 
-LARGE_BYTES = 64 << 10  # smaller tensors travel with the job: a place of their own would cost more than it saves
+LARGE_BYTES = 64 << 10  # smaller tensors are packed together: places of their own would cost more than they save
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy gave: for a job, and the bytes that were really copied."""
+    """What a copy gave: for a job, and the bytes really copied. pending: those from devices were only begun."""
 
     staged: tuple[Staged, ...]
-    inline: bytes
     known: tuple[Known, ...]
     segments: tuple[tuple[int, int], ...]
     copied_bytes: int
+    pending: Pending
 
 
 class Staging:
@@ -46,47 +48,44 @@ class Staging:
         self._keep_anchors = keep_anchors
         self._lots: dict[nodes.Path, Lot] = {}
         self._segments: dict[int, Segment] = {}
+        self._packed = Packed(self._segment)
         self._next_segment = 0
         self._current: list[Lot | None] = []
-        self._fresh: tuple[Segment, int] | None = None  # a new segment, and where its second places begin
-        self._faulting: threading.Thread | None = None
+        # A new segment, where its second places begin, and the device that will copy there
+        self._fresh: tuple[Segment, int, torch.device | None] | None = None
+        self._readying = Readying()
 
     @property
     def segments(self) -> dict[int, Segment]:
         """The memory, by number."""
-        return self._segments
+        small = self._packed.segment
+        return self._segments if small is None else {**self._segments, small.number: small}
 
     def copy(self, flat: Flat) -> Copied:
-        """Copy all tensors of a flattened state. Raises StorageError when there is no memory for them."""
-        self._join()
+        """Copy all tensors of a flattened state. The state must not change until what is pending of it is done.
+
+        Raises StorageError when there is no memory for them.
+        """
+        self._readying.join()
         self._lay_out(flat.root, [source for source in flat.sources if _is_large(source)])
-        staged: list[Staged] = []
-        self._current = []
-        small: list[TensorSource] = []
-        small_bytes = copied = 0
-        used = set()
-        for source in flat.sources:
-            lot = self._lots.get(source.path) if _is_large(source) else None
-            self._current.append(lot)
-            if lot is None:
-                chunk_bytes = self._chunk_elements * source.width
-                staged.append(_inline(source, small_bytes, chunk_bytes))
-                small.append(source)
-                small_bytes += source.nbytes
-                continue
-            copied += self._update(lot, source)
-            if (device := devices.device_of(source)) is not None:
-                used.add(device)
-            offsets = tuple(lot.at(chunk, which) for chunk, which in enumerate(lot.last))
-            staged.append(Staged(source.path, source.entry, lot.nbytes, lot.chunk_bytes, lot.segment.number, offsets))
+        self._current = [self._lots.get(source.path) if _is_large(source) else None for source in flat.sources]
+        pairs = list(zip(flat.sources, self._current, strict=True))
+        small = [source for source, lot in pairs if lot is None]
+        packed = self._packed.copy(small)
+        copied = sum(source.nbytes for source in small)
+        copied += sum(self._update(lot, source) for source, lot in pairs if lot is not None)
+        pending = Pending({device for source in flat.sources if (device := device_of(source)) is not None})
         if self._fresh is not None:
-            self._fault_in(*self._fresh)
+            self._readying.begin(*self._fresh)
             self._fresh = None
-        inline = copying.together(small)
-        devices.settle(used)  # copies from them were only begun
-        sizes = tuple((number, segment.nbytes) for number, segment in self._segments.items())
+        where = iter(packed[1] if packed is not None else ())
+        number = packed[0].number if packed is not None else 0
+        staged = tuple(
+            self._packed_at(source, number, next(where)) if lot is None else _placed(lot) for source, lot in pairs
+        )
+        sizes = tuple((segment.number, segment.nbytes) for segment in self.segments.values())
         known = tuple(known for lot in self._lots.values() for known in lot.anchors())
-        return Copied(tuple(staged), inline, known, sizes, copied + len(inline))
+        return Copied(staged, known, sizes, copied, pending)
 
     def committed(self, done: Done) -> None:
         """The newest copy was committed: where chunks were stored whole, it takes over as the anchor."""
@@ -102,32 +101,21 @@ class Staging:
 
     def close(self) -> None:
         """Give all memory back."""
-        self._join()
-        self._lots.clear()
-        self._current.clear()
-        for number in list(self._segments):
-            self._give_back(number)
+        try:
+            self._readying.join()
+        finally:
+            self._lots.clear()
+            self._current.clear()
+            for segment in self._segments.values():
+                segment.close()
+            self._segments.clear()
+            self._packed.close()
 
     # Memory
 
-    def _give_back(self, number: int) -> None:
-        segment = self._segments.pop(number)
-        devices.unpin(segment)
-        segment.close()
-
-    def _fault_in(self, segment: Segment, first: int) -> None:
-        """Have the system give memory to a segment from a byte on, where it holds nothing yet, beside the loop."""
-
-        def work() -> None:
-            np.frombuffer(segment.view, np.uint8, offset=first)[:: arena.PAGE_BYTES] = 0
-
-        self._faulting = threading.Thread(target=work, name="castore-fault-in", daemon=True)
-        self._faulting.start()
-
-    def _join(self) -> None:
-        if self._faulting is not None:
-            self._faulting.join()
-            self._faulting = None
+    def _segment(self, nbytes: int) -> Segment:
+        self._next_segment += 1
+        return arena.create(self._next_segment, nbytes)
 
     def _lay_out(self, root: nodes.Node, sources: Sequence[TensorSource]) -> None:
         """Give every source its places. Tensors of which nothing changed keep theirs."""
@@ -144,7 +132,7 @@ class Staging:
             self._lots.clear()
             used, new = set(), list(sources)
         for number in [number for number in self._segments if number not in used]:
-            self._give_back(number)
+            self._segments.pop(number).close()
         self._add(new, forgetful(root) if self._keep_anchors else frozenset(wanted))
 
     def _add(self, sources: Sequence[TensorSource], single: Container[nodes.Path]) -> None:
@@ -152,13 +140,13 @@ class Staging:
         sizes = [-(-source.nbytes // arena.PAGE_BYTES) * arena.PAGE_BYTES for source in sources]
         second = sum(sizes)
         twice = sum(size for source, size in zip(sources, sizes, strict=True) if source.path not in single)
-        segment = arena.create(self._next_segment, second + twice)
-        if any(devices.device_of(source) is not None for source in sources):
-            devices.pin(segment)
-        if twice and not segment.pinned:
-            self._fresh = segment, second
-        self._next_segment += 1
+        segment = self._segment(second + twice)
         self._segments[segment.number] = segment
+        device = next((found for source in sources if (found := device_of(source)) is not None), None)
+        if device is not None:
+            segment.pins.append(Pin(segment, 0, second, device))
+        if twice:
+            self._fresh = segment, second, device
         first = 0
         for source, size in zip(sources, sizes, strict=True):
             chunk_bytes = self._chunk_elements * source.width
@@ -170,6 +158,10 @@ class Staging:
             self._lots[source.path] = Lot(entry.dtype, entry.shape, source.nbytes, chunk_bytes, segment, places, *state)
 
     # Copying
+
+    def _packed_at(self, source: TensorSource, segment: int, start: int) -> Staged:
+        chunk_bytes = self._chunk_elements * source.width
+        return Staged(source.nbytes, chunk_bytes, segment, tuple(range(start, start + source.nbytes, chunk_bytes)))
 
     def _update(self, lot: Lot, source: TensorSource) -> int:
         """Copy a tensor to where no anchor lies, unless its newest copy is the same; returns the bytes copied."""
@@ -188,6 +180,6 @@ def _is_large(source: TensorSource) -> bool:
     return source.nbytes >= LARGE_BYTES and not isinstance(source, BytesSource)
 
 
-def _inline(source: TensorSource, start: int, chunk_bytes: int) -> Staged:
-    offsets = tuple(range(start, start + source.nbytes, chunk_bytes))
-    return Staged(source.path, source.entry, source.nbytes, chunk_bytes, INLINE, offsets)
+def _placed(lot: Lot) -> Staged:
+    offsets = tuple(lot.at(chunk, which) for chunk, which in enumerate(lot.last))
+    return Staged(lot.nbytes, lot.chunk_bytes, lot.segment.number, offsets)

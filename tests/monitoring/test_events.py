@@ -229,4 +229,4 @@ SCALARS = st.none() | st.integers() | st.sampled_from(["", "1", "nan"])
 def test_totals_that_castore_did_not_write_are_passed_over(rows: object) -> None:
     for name in ("times", "amounts", "counts", "lost"):
         found = Tally.of_facts({**Tally().facts(), name: rows})
-        assert Tally.of_facts(found.facts()) == found  # what is left is something that castore writes
+        assert found is None or Tally.of_facts(found.facts()) == found  # what is left is what castore writes
