@@ -129,7 +129,7 @@ class Commits:
         told = details(message, step, metrics, meta, tier, recorded=recorded)
         staging = self._staged()
         with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
-            flat = flatten(state)
+            flat = flatten(state, staging.beginning(all_of_it=not tiers))
             if tiers:
                 chosen = content(flat.root, tiers)
                 flat, told = Flat(chosen.root, chosen.sources(flat.sources)), chosen.noted(told)

@@ -22,14 +22,12 @@ class Packed:
         self._create = create
         self.segment: Segment | None = None
 
-    def copy(self, sources: Sequence[TensorSource]) -> tuple[Segment, list[int]] | None:
-        """Copy small tensors; returns where, and the offset of each. None if there are none.
+    def copy(self, sources: Sequence[TensorSource]) -> tuple[int, list[int]]:
+        """Copy small tensors; returns the number of the segment, and the offset of each there.
 
         Those of a CUDA device are put together there and come in one copy, which is only begun: a copy of each would
         stop the loop hundreds of times. Raises StorageError.
         """
-        if not sources:
-            return None
         segment = self._of_size(sum(source.nbytes for source in sources))
         offsets = [0] * len(sources)
         on_device: dict[torch.device, list[tuple[int, torch.Tensor]]] = {}
@@ -49,7 +47,7 @@ class Packed:
             self._pin(segment, device)
             out = torch.frombuffer(segment.view, dtype=torch.uint8, count=end - first, offset=first)
             out.copy_(torch.cat([piece for _, piece in pieces]), non_blocking=True)
-        return segment, offsets
+        return segment.number, offsets
 
     def close(self) -> None:
         """Give the memory back."""
@@ -60,7 +58,7 @@ class Packed:
     def _of_size(self, nbytes: int) -> Segment:
         if self.segment is None or self.segment.nbytes < nbytes:
             self.close()
-            self.segment = self._create(-(-2 * nbytes // PAGE_BYTES) * PAGE_BYTES)  # with room to grow
+            self.segment = self._create(-(-(2 * nbytes + 1) // PAGE_BYTES) * PAGE_BYTES)  # with room to grow
         return self.segment
 
     @staticmethod

@@ -16,7 +16,7 @@ from castore.state.live import rng_state, set_rng_state
 from castore.store import Store
 from castore.testing.states import equal_states
 from castore.training.commits import Commits
-from castore.training.staging import LARGE_BYTES
+from castore.training.layout import LARGE_BYTES
 from tests.training.small import CHUNK_ELEMENTS, LARGE, cloned, committed, random_bits
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.bool, torch.complex64, torch.int64, torch.float64)
@@ -33,7 +33,7 @@ def everything(seed: int, device: str) -> dict[str, Any]:
         "transposed": matrix.T,
         "strided": random_bits(torch.bfloat16, 90000, seed).to(device)[::2],
         "few strided": random_bits(torch.int32, 90, seed).to(device)[::3],
-        "conjugated": torch.arange(LARGE, dtype=torch.complex64).mul(1 + 2j * seed).to(device).conj(),
+        "conjugated": torch.arange(LARGE).mul(1 + 2j * seed).to(torch.complex64).to(device).conj(),
         "scalar": torch.tensor(float(seed), device=device),
         "empty": torch.empty(0, 3, device=device),
         "parameter": torch.nn.Parameter(matrix[:7].clone()),
@@ -66,6 +66,33 @@ def test_a_state_may_change_as_soon_as_its_copy_is_made(store: Store) -> None:
         commits.wait()
         found = store.load("main")
         assert equal_states([*found["weights"], *found["few"]], expected)
+    commits.close()
+
+
+def test_copies_begun_of_a_state_that_is_refused_do_no_harm(store: Store) -> None:
+    weights = [torch.randn(1 << 22, device="cuda") for _ in range(8)]
+    commits = Commits(store, worker="thread")
+    committed(commits, {"weights": weights})
+    for _ in range(3):
+        with pytest.raises(StateError):
+            commits.commit({"weights": weights, "bad": lambda: None})
+        for one in weights:
+            one.mul_(1.001)
+        with torch.cuda.stream(torch.cuda.Stream()):
+            torch.cuda.current_stream().wait_stream(torch.cuda.default_stream())
+            committed(commits, {"weights": weights})
+        assert equal_states(store.load("main")["weights"], [one.cpu() for one in weights])
+    commits.close()
+
+
+def test_tensors_that_come_and_go_and_change_their_shape(store: Store) -> None:
+    commits = Commits(store, worker="thread")
+    for sizes in ((3, 5), (3, 5), (4, 5, 6), (5,), (5, 3), (3, 5)):
+        state = {str(place): torch.randn(size * LARGE, device="cuda") for place, size in enumerate(sizes)}
+        state["same"] = state["0"]
+        committed(commits, state)
+        found = store.load("main")
+        assert [name for name, one in state.items() if not torch.equal(found[name], one.cpu())] == []
     commits.close()
 
 
@@ -103,10 +130,14 @@ def test_a_loop_on_processors_starts_no_gpu(tmp_path: Path) -> None:
 import torch, castore
 model = torch.nn.Linear(300, 300)
 optimizer = torch.optim.AdamW(model.parameters())
+where = ["begun"] if torch.cuda.is_initialized() else []
 with castore.Checkpointer(castore.open({str(tmp_path)!r}, create=True), model=model, optimizer=optimizer) as ckpt:
+    where += ["made"] if torch.cuda.is_initialized() else []
     ckpt.save(step=0)
+    where += ["saved"] if torch.cuda.is_initialized() else []
     ckpt.resume()
-assert not torch.cuda.is_initialized()
+where += ["resumed"] if torch.cuda.is_initialized() else []
+assert not where, where
 """
     subprocess.run([sys.executable, "-c", text], check=True)
 

@@ -16,7 +16,8 @@ from castore.state.live import flatten
 from castore.store import Store
 from castore.testing.states import equal_states
 from castore.training.commits import Commits
-from castore.training.staging import LARGE_BYTES, Staging
+from castore.training.layout import LARGE_BYTES
+from castore.training.staging import Staging
 from tests.samples import assert_sound, packs
 from tests.training.small import CHUNK_ELEMENTS, LARGE, committed, open_store, random_bits
 
@@ -40,6 +41,16 @@ def test_what_has_not_changed_is_not_copied_again(store: Store) -> None:
     frozen.mul_(2)
     assert committed(commits, state).copied_bytes == 4 * LARGE + 8
     assert equal_states(store.load("main"), state)
+    commits.close()
+
+
+def test_keys_that_print_alike_are_told_apart(store: Store) -> None:
+    state = {number: {"1": random_bits(torch.float32, LARGE, number), 1: torch.ones(LARGE)} for number in range(3)}
+    commits = Commits(store, worker="thread")
+    for _ in range(3):
+        committed(commits, state)
+        assert equal_states(store.load("main"), state)
+        state[1][1].add_(1)
     commits.close()
 
 

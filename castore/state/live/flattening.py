@@ -34,14 +34,15 @@ class Flat:
     sources: list[TensorSource]
 
 
-def flatten(state: Any) -> Flat:
+def flatten(state: Any, meet: Callable[[TensorSource], None] = lambda _source: None) -> Flat:
     """The nodes of a state, and where the bytes of its tensors are.
 
     Nothing is copied: the sources read the state's own memory, which must not change until they have been read.
+    meet: is told of each tensor as it is met; if memory is shared there may be another source for it in the end.
     Raises StateError that names the path of the first value without a safe encoding, of a cycle, or of nesting
     beyond `limits.MAX_TREE_NESTING`.
     """
-    walk = _Walk()
+    walk = _Walk(meet)
     with no_collection():
         return Flat(*share(walk.node(state), walk.sources, walk.met))
 
@@ -49,7 +50,8 @@ def flatten(state: Any) -> Flat:
 class _Walk:
     """One pass over a state. `_path` is where it is; `_open` holds the containers it is in, by identity."""
 
-    def __init__(self) -> None:
+    def __init__(self, meet: Callable[[TensorSource], None]) -> None:
+        self._meet = meet
         self.sources: list[TensorSource] = []
         self.met: dict[torch.device, list[Extent]] = {}
         self._path: list[str] = []
@@ -221,7 +223,9 @@ class _Walk:
         entry = nodes.Tensor(kind, dtype, tuple(value.shape), value.requires_grad)
         if value.numel() and not value.is_conj() and not value.is_neg():
             self.met.setdefault(device, []).append(extent(value, len(self.sources)))
-        self.sources.append(TorchSource(tuple(self._path), entry, value))
+        source = TorchSource(tuple(self._path), entry, value)
+        self.sources.append(source)
+        self._meet(source)
         return entry
 
     def _sparse(self, value: torch.Tensor, kind: str) -> Compound:
