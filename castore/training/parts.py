@@ -83,7 +83,8 @@ class Gradients:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for number, param in enumerate(self._params()):
-            param.grad = state.get(str(number))
+            grad = state.get(str(number))
+            param.grad = None if grad is None else grad.to(param.device)
 
     def clear(self) -> None:
         """What a commit without gradients is restored to."""

@@ -118,7 +118,7 @@ def test_memory_is_locked_for_the_gpu_and_given_back(store: Store, closed: bool)
         commits = Commits(store, worker="thread")
         committed(commits, {"weight": weight})
         committed(commits, {"weight": weight})  # after which the second places are ready too
-        for segment in commits._staging.segments.values():  # type: ignore[union-attr]
+        for segment in commits._staging._layout.segments.values():  # type: ignore[union-attr]
             assert torch.frombuffer(segment.view, dtype=torch.uint8).is_pinned()
         if closed:
             commits.close()
