@@ -57,7 +57,8 @@ def interleaved(bench: Bench, size: Size, names: Sequence[str]) -> Iterator[Meas
                 run = in_child(measure_run, name, folder, size)
             os.sync()
             stall = median(run.stalls_s) if run.stalls_s else 0.0
-            bench.say(f"round {turn + 1}, {name}: {run.wall_s:.1f} s, stall {stall:.3f} s")
+            copied = f", copies {median(run.memcpy_s):.3f} s" if run.memcpy_s else ""
+            bench.say(f"round {turn + 1}, {name}: {run.wall_s:.1f} s, stall {stall:.3f} s{copied}")
             yield run
 
 

@@ -178,3 +178,5 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 CASTORE = tuple(name for name, method in METHODS.items() if issubclass(method, Castore))
+# With a GPU at work, processors are idle: "auto" is "full" there.
+ON_DEVICE = tuple(name for name in METHODS if name not in ("dcp", "castore-full"))

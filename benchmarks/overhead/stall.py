@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchmarks.bench import Bench
 from benchmarks.overhead.compare import Rounds, in_rounds, interleaved, p95
 from benchmarks.overhead.job import GIGABYTE, QUICK_SHAPE, Size
-from benchmarks.overhead.methods import CASTORE, METHODS
+from benchmarks.overhead.methods import CASTORE, METHODS, ON_DEVICE
 from benchmarks.overhead.report import Sample, Table
 from benchmarks.results import Figure, Series, median
 
@@ -34,20 +34,22 @@ NOTE = (
 
 def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
     size = _size(bench)
+    names = tuple(METHODS) if bench.device == "cpu" else ON_DEVICE
+    own = [name for name in CASTORE if name in names]
     runs = []
-    for number, one in enumerate(interleaved(bench, size, tuple(METHODS))):
+    for number, one in enumerate(interleaved(bench, size, names)):
         runs.append(one)
-        yield Sample("stall", number // len(METHODS) + 1, one)
-    rounds = in_rounds(runs, len(METHODS))
-    yield from _stalls(rounds)
-    yield from _costs(rounds)
+        yield Sample("stall", number // len(names) + 1, one)
+    rounds = in_rounds(runs, len(names))
+    yield from _stalls(rounds, own)
+    yield from _costs(rounds, own)
     state = runs[0].state_bytes / 1e6
-    memcpy = rounds.memcpy_s(tuple(METHODS))
+    memcpy = rounds.memcpy_s(names)
     where = "" if bench.device == "cpu" else f" on a device ({bench.device})"
     head = f"{state:,.0f} MB of state{where}, {size.commits} commits {size.every} steps apart, {bench.rounds} rounds; "
     head += f"a step takes {median(runs_steps(rounds, 'none')):.3g} s, a warm copy of the state {memcpy:.3g} s. "
-    yield Table(COST, head + NOTE, COLUMNS, tuple((name, _row(rounds, name)) for name in METHODS))
-    for name in METHODS:
+    yield Table(COST, head + NOTE, COLUMNS, tuple((name, _row(rounds, name)) for name in names))
+    for name in names:
         if name != "none":
             yield Series("bar", "stall", name, (median(rounds.stalls_s(name)),), "s")
             yield Series("bar", "cost of a commit", name, (rounds.cost_s(name),), "s")
@@ -58,16 +60,16 @@ def _size(bench: Bench) -> Size:
         return Size(QUICK_SHAPE, 4, every=2, commits=2, device=bench.device)
     if bench.device == "cpu":
         return Size(GIGABYTE, 1, every=8, commits=4)
-    return Size(GIGABYTE, 32, every=60, commits=4, device=bench.device)
+    return Size(GIGABYTE, 32, every=50, commits=4, device=bench.device)
 
 
 def runs_steps(rounds: Rounds, name: str) -> list[float]:
     return [seconds for one in rounds.of(name) for seconds in one.steps_s]
 
 
-def _stalls(rounds: Rounds) -> Iterator[Figure]:
+def _stalls(rounds: Rounds, own: Sequence[str]) -> Iterator[Figure]:
     """castore against a copy in memory and DCP. Its copy is measured in its own processes, in the same minutes."""
-    for name in CASTORE:
+    for name in own:
         stalls = rounds.stalls_s(name)
         copied = rounds.memcpy_s((name,))
         for limit, rival, seconds in (
@@ -79,8 +81,8 @@ def _stalls(rounds: Rounds) -> Iterator[Figure]:
             yield Figure(STALL, f"{name} / {rival}", median(stalls) / seconds, "x", limit, note=note)
 
 
-def _costs(rounds: Rounds) -> Iterator[Figure]:
-    for name in CASTORE:
+def _costs(rounds: Rounds, castore: Sequence[str]) -> Iterator[Figure]:
+    for name in castore:
         for limit, rival in ((0.5, "torch.save"), (1.0, "dcp-async"), (1.0, "dcp-async-reused")):
             own, other = rounds.cost_s(name), rounds.cost_s(rival)
             note = f"{own:.3g} s against {other:.3g} s"

@@ -73,9 +73,13 @@ def seeds() -> dict[str, str]:
 
 
 def build() -> dict[str, str]:
-    """torch's version, how it was compiled, and its CUDA and cuDNN."""
+    """torch's version, how it was compiled, its CUDA, and its cuDNN once a GPU was used."""
     torch = sys.modules.get("torch")
-    return {} if torch is None else dict(_build(torch))
+    if torch is None:
+        return {}
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return dict(_build(torch))
+    return {**dict(_build(torch)), "cudnn": str(torch.backends.cudnn.version())}  # which would start CUDA
 
 
 @functools.cache
@@ -85,7 +89,6 @@ def _build(torch: Any) -> tuple[tuple[str, str], ...]:
         "git": torch.version.git_version,
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,
-        "cudnn": torch.backends.cudnn.version() if torch.version.cuda is not None else None,
         "build": torch.__config__.show().strip(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
