@@ -75,7 +75,7 @@ class AsyncReused(Save):
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
-        state = self.job.state()
+        state = _plain(self.job)
         self._begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class AsyncOverlapped(Save):
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
-        state = self.job.state()
+        state = _plain(self.job)
         begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
         self._staged, self._begun = begun.staging_completion, begun.upload_completion
 
@@ -104,6 +104,12 @@ class AsyncOverlapped(Save):
 
     def close(self) -> None:
         self._stager.close()
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    """The state with a plain dict for the model's: the stager of torch 2.11 fails on an OrderedDict."""
+    state = job.state()
+    return {**state, "model": dict(state["model"])}
 
 
 def _stager(job: Job, in_thread: bool) -> Any:
