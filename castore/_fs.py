@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from castore.errors import CastoreError, LockTimeoutError, StorageError
+from castore.errors import CastoreError, CorruptError, LockTimeoutError, StorageError
 
 _SHARED_DIR = stat.S_ISGID | stat.S_IRWXG
 
@@ -126,6 +126,45 @@ class File:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a file of the store, for reading. Raises FileNotFoundError, StorageError, CorruptError.
+
+    Symbolic links, devices and pipes are refused: castore makes none, and one that somebody else put there could lead
+    out of the store or block for ever.
+    """
+    with storage_errors("read", path):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise foreign(path, "a symbolic link") from error
+            if error.errno == errno.ENXIO:
+                raise foreign(path, "a socket") from error
+            raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise foreign(path, "not a regular file")
+
+
+def foreign(path: Path, what: str) -> CorruptError:
+    """The error for what stands in a store where castore puts something else."""
+    return CorruptError(f"{path} is {what}, which castore never makes; find out who did, then delete it")
+
+
+def refuse_links(directory: Path, names: Collection[str]) -> None:
+    """Refuse a directory in which a symbolic link stands at one of some names. Raises CorruptError, StorageError.
+
+    Through one that a stranger put there, deletions and renames of ours would reach out of the store.
+    """
+    with contextlib.suppress(FileNotFoundError), storage_errors("list", directory), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_symlink() and entry.name in names:
+                raise foreign(directory / entry.name, "a symbolic link")
 
 
 def sync_dir(path: Path) -> None:
@@ -277,10 +316,11 @@ def remove_abandoned(path: Path) -> bool:
     """Delete a file of `incoming/` whose writer is gone: nobody holds its lock. Returns whether it was deleted.
 
     It is deleted with its lock held: a writer that has created the file but not yet locked it finds it gone.
+    What is no regular file was never a pack of ours, and is left alone.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = open_regular(path)
+    except (FileNotFoundError, CorruptError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -318,7 +358,8 @@ class Lock:
             yield
             return
         with storage_errors("lock", self.path):
-            fd = _open(self.path, os.O_CREAT | os.O_RDWR)
+            # What it truncates must be ours: a link that somebody put there could lead to any file of the user's.
+            fd = _open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW)
         try:
             self._acquire(fd)
             self._thread.holds = True

@@ -130,12 +130,18 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 def _table(root: Path) -> dict[str, Any]:
     path = root / NAME
+    if not path.is_file():  # a pipe of that name would block for ever
+        raise _no_store(root)
     try:
         with _fs.storage_errors("read", path), path.open("rb") as file:
             data = file.read(limits.MAX_CONFIG_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreNotFoundError(f"{root} is not a castore store; make one with `castore init`") from None
+        raise _no_store(root) from None
     return parse(data, path)
+
+
+def _no_store(root: Path) -> StoreNotFoundError:
+    return StoreNotFoundError(f"{root} is not a castore store; make one with `castore init`")
 
 
 def parse(data: bytes, path: Path) -> dict[str, Any]:

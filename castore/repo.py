@@ -38,6 +38,15 @@ from castore.retention import tiers
 
 NAME = ".castore"
 
+_OWN_DIRECTORIES = {  # of a store, by the directory that they are in: what is deleted and renamed lies there
+    "": ("packs", "incoming", "quarantine", "index", "refs", "logs", "signatures"),
+    "packs": frozenset(f"{number:02x}" for number in range(256)),
+    "refs": ("heads", "tags"),
+    "logs": ("refs",),
+    "logs/refs": ("heads",),
+    "signatures": ("commits", "tags"),
+}
+
 
 class Repository:
     """path: the `.castore` directory. Raises StoreNotFoundError, UnsupportedStoreError, CorruptError."""
@@ -45,6 +54,8 @@ class Repository:
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
         self.path = path
         self.config = config.read(path)
+        for directory, names in _OWN_DIRECTORIES.items():
+            _fs.refuse_links(path / directory, names)
         kind = _fs.network_file_system(path)
         if kind is not None:
             raise UnsupportedStoreError(

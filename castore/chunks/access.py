@@ -12,6 +12,7 @@ from castore.chunks.environment import IndexDamagedError
 from castore.chunks.index import Index
 from castore.chunks.reader import PackFiles
 from castore.chunks.rebuild import add_packs
+from castore.errors import CastoreError
 from castore.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+_MARK_BYTES = 256  # of `index/boot`, more than it ever has
+
 
 class IndexAccess:
     """Holds the index of a store, and replaces it when it turns out to be missing, damaged or from another boot.
 
     The index is never synced (a commit would pay for it), so after the machine went down any of its pages may be old
     or garbage. `index/boot` names the boot under which it was made; under another one it is made again.
+
+    A store from elsewhere cannot know this machine's boot, so LMDB, which believes what it maps, never sees the index
+    that came with it. Nor does it see that of a store which another user owns and we may only read.
     """
 
     def __init__(self, store: Path, files: PackFiles, lock: _fs.Lock, progress: Progress) -> None:
@@ -54,11 +60,15 @@ class IndexAccess:
         return self._rebuilt()
 
     def _is_trusted(self) -> bool:
+        """Whether the files were made here, and by somebody who is to be trusted: LMDB believes what it maps."""
         try:
-            written = (self._directory / "boot").read_text("ascii", "replace").strip()
-        except OSError:
+            with os.fdopen(_fs.open_regular(self._directory / "boot"), "rb") as file:
+                written = file.read(_MARK_BYTES).decode("ascii", "replace").strip()
+            with os.fdopen(_fs.open_regular(self._directory / "data.mdb"), "rb") as file:
+                owner = os.fstat(file.fileno()).st_uid
+        except (OSError, CastoreError):
             return False
-        return written == self._mark() and (self._directory / "data.mdb").is_file()
+        return written == self._mark() and (not self.read_only or owner in (0, os.geteuid()))
 
     def _mark(self) -> str:
         """Where and when the index is good: under this boot, and in this directory, since a copy of a store may have

@@ -103,6 +103,8 @@ class Index:
         if links % size or not 0 <= links <= limits.MAX_BASES * size:
             raise IndexDamagedError("the index holds an entry of the wrong size")
         offset, length, raw_length, checksum, kind, codec, dtype, generation = _PLACE.unpack_from(value)
+        if length > limits.MAX_PAYLOAD_BYTES or raw_length > limits.MAX_OBJECT_BYTES or offset >= 1 << 62:
+            raise IndexDamagedError("the index holds a place that no record can have")
         pack_id = value[head : head + size]
         bases = tuple([value[at : at + size] for at in range(head + size, len(value), size)]) if links else ()
         return Place(pack_id, offset, length, raw_length, checksum, kind, codec, dtype, bases, generation)

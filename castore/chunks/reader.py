@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from castore import _fs
 from castore._fs import storage_errors
 from castore.chunks import pack
 from castore.chunks.hashing import Hash
@@ -24,7 +25,7 @@ class _OpenFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = _fs.open_regular(path)
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -49,8 +50,7 @@ class PackFiles:
                 self._open.move_to_end(pack_id)
                 return file
         path = pack_path(self.directory, pack_id)
-        with storage_errors("open", path):
-            file = _OpenFile(path)
+        file = _OpenFile(path)
         with self._lock:
             self._open[pack_id] = file
             while len(self._open) > _OPEN_FILES:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from castore._version import __version__
+from castore.cli.output import printable
 from castore.cli.registry import CommandGroup
 from castore.cli.session import Session
 from castore.errors import CastoreError, StorageError
@@ -95,5 +96,5 @@ def _fail(text: str, code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"castore: {' '.join(text.split())}", err=True)
+    click.echo(f"castore: {printable(' '.join(text.split()))}", err=True)
     return code

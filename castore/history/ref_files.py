@@ -5,9 +5,7 @@ Names here are paths below the store, with `/`: `HEAD`, `refs/heads/main`, `logs
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,27 +21,15 @@ def open_regular(root: Path, name: str) -> BinaryIO | None:
     could lead out of the store or block for ever.
     """
     path = root / name
-    directory = root
-    for component in name.split("/")[:-1]:
-        directory /= component
-        if directory.is_symlink():
-            raise _foreign(directory, "a symbolic link")
-    with _fs.storage_errors("read", path):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise _foreign(path, "a symbolic link") from error
-            raise
-        mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(fd, "rb")
-    os.close(fd)
-    if stat.S_ISDIR(mode):
+    _refuse_links(root, name)
+    try:
+        return os.fdopen(_fs.open_regular(path), "rb")
+    except FileNotFoundError:
         return None
-    raise _foreign(path, "not a regular file")
+    except CorruptError:
+        if path.is_dir() and not path.is_symlink():
+            return None
+        raise
 
 
 def read_small(root: Path, name: str, limit: int) -> bytes | None:
@@ -75,6 +61,7 @@ def list_names(directory: Path) -> Iterator[str]:
 
 def write(root: Path, name: str, data: bytes) -> None:
     """Write a file whole and durably, with the directories it needs. Call with the store's lock held."""
+    _refuse_links(root, name)
     path = root / name
     if path.is_dir() and not path.is_symlink():
         remove_leftovers(path)  # a crash came between deleting `a/b` and removing the directory `a`
@@ -85,6 +72,7 @@ def write(root: Path, name: str, data: bytes) -> None:
 
 def delete(root: Path, name: str, keep: str) -> None:
     """Delete a file durably, then the directories that this leaves empty, up to `keep`. Call with the lock held."""
+    _refuse_links(root, name)
     path = root / name
     if not path.parent.is_dir():
         return
@@ -124,5 +112,10 @@ def _scan(directory: Path) -> list[os.DirEntry[str]]:
             return []  # removed by another process since its parent was listed
 
 
-def _foreign(path: Path, what: str) -> CorruptError:
-    return CorruptError(f"{path} is {what}, which castore never makes; find out who did, then delete it")
+def _refuse_links(root: Path, name: str) -> None:
+    """Raise CorruptError where a symbolic link stands for a directory on the way to a file."""
+    directory = root
+    for component in name.split("/")[:-1]:
+        directory /= component
+        if directory.is_symlink():
+            raise _fs.foreign(directory, "a symbolic link")

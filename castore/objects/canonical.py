@@ -43,7 +43,12 @@ def loads(data: bytes, what: str) -> Any:
         raise CorruptError(f"{what} is larger than an object may be")
     try:
         return cbor2.loads(
-            data, max_depth=_MAX_DEPTH, allow_indefinite=False, tag_hook=_refuse, semantic_decoders=_REFUSED
+            data,
+            max_depth=_MAX_DEPTH,
+            allow_indefinite=False,
+            tag_hook=_refuse,
+            semantic_decoders=_REFUSED,
+            strict_hashable_types=True,  # integers as keys can be chosen to collide: a map of them takes for ever
         )
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise CorruptError(f"{what} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
