@@ -12,7 +12,7 @@ MIB = 1 << 20
 MAX_CHUNK_BYTES = 16 * MIB  # 1 Mi elements of complex128
 MAX_CHUNK_ELEMENTS = 1 << 20
 MIN_CHUNK_ELEMENTS = 1 << 10
-MAX_OBJECT_BYTES = 64 * MIB  # one tree node or commit; trees fan out at a few KiB
+MAX_OBJECT_BYTES = 64 * MIB  # a list of chunk ids; objects in CBOR are smaller
 MAX_PAYLOAD_BYTES = MAX_OBJECT_BYTES + MIB  # no codec may expand a record by more than this
 MAX_SPAN = 255  # generations that a delta may reach back: a byte in the pack
 MAX_DEPTH = 64  # deltas between a record and a standalone one, whatever the store's setting
@@ -25,7 +25,9 @@ PACK_TARGET_BYTES = 512 * MIB  # a commit starts another pack beyond this
 MAX_PACK_RECORDS = 1 << 24
 
 # Trees and commits
-MAX_TREE_OBJECTS = 1 << 24  # that one tree is read from
+MAX_CBOR_BYTES = 8 * MIB  # of one object; trees fan out at a few KiB. Decoded it takes up to 70 times as much
+MAX_TREE_OBJECTS = 1 << 20  # that one tree is read from
+MAX_TREE_NODES = 1 << 24  # values, containers and keys of one tree
 MAX_TREE_NESTING = 200  # dicts in dicts; also what keeps recursion off the C stack
 MAX_CHUNKS_PER_TENSOR = 1 << 26
 MAX_TENSOR_DIMS = 64

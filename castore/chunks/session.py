@@ -195,9 +195,10 @@ class WriteSession:
 
     def put_object(self, kind: int, data: bytes) -> bytes:
         """Store an object; returns its id. Raises StateError when it is larger than an object may be."""
-        if len(data) > limits.MAX_OBJECT_BYTES:
+        most = limits.MAX_OBJECT_BYTES if kind == pack.CHUNK_LIST else limits.MAX_CBOR_BYTES
+        if len(data) > most:
             raise StateError(
-                f"a value, note or message takes {len(data)} bytes, more than {limits.MAX_OBJECT_BYTES}; "
+                f"a value, note or message takes {len(data)} bytes, more than {most}; "
                 "commit it as an array or a file"
             )
         object_id = self._hash.digest(data)

@@ -39,7 +39,7 @@ def array_head(length: int) -> bytes:
 
 def loads(data: bytes, what: str) -> Any:
     """Decode an object. Raises CorruptError for what is not CBOR. What it may hold is checked where it is used."""
-    if len(data) > limits.MAX_OBJECT_BYTES:
+    if len(data) > limits.MAX_CBOR_BYTES:
         raise CorruptError(f"{what} is larger than an object may be")
     try:
         return cbor2.loads(

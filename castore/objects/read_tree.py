@@ -22,7 +22,8 @@ class TreeReader:
     def __init__(self, get_object: GetObject, hash_size: int) -> None:
         self._get = get_object
         self._hash_size = hash_size
-        self._budget = limits.MAX_TREE_OBJECTS
+        self._objects_left = limits.MAX_TREE_OBJECTS
+        self._nodes_left = limits.MAX_TREE_NODES
         self.object_ids: list[tuple[bytes, int]] = []  # every object that was read, with its kind, for gc and fsck
 
     def read(self, tree_id: bytes) -> nodes.Node:
@@ -30,13 +31,16 @@ class TreeReader:
         return self._node(loads(self._object(tree_id, pack.TREE), f"tree {tree_id.hex()}"), 0)
 
     def _object(self, object_id: bytes, kind: int) -> bytes:
-        self._budget -= 1
-        if self._budget < 0:
+        self._objects_left -= 1
+        if self._objects_left < 0:
             raise CorruptError("a tree refers to more objects than any state has; run `castore fsck`")
         self.object_ids.append((object_id, kind))
         return self._get(object_id, kind)
 
     def _node(self, value: Any, depth: int) -> nodes.Node:
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise CorruptError("a tree holds more values than any state has; run `castore fsck`")
         if value is None or type(value) in (bool, int, str, bytes):
             return nodes.Value(value)
         if type(value) is not list or not value or type(value[0]) is not int:

@@ -34,6 +34,7 @@ class TreeWriter:
 
     def __init__(self, put_object: PutObject) -> None:
         self._put = put_object
+        self._nodes_left = limits.MAX_TREE_NODES
 
     def write(self, root: nodes.Node) -> bytes:
         """Store a tree; returns the id of its root object."""
@@ -42,6 +43,9 @@ class TreeWriter:
     def _node(self, node: nodes.Node, depth: int) -> bytes:
         if depth > limits.MAX_TREE_NESTING:
             raise StateError(f"the state nests deeper than {limits.MAX_TREE_NESTING} levels; flatten it")
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise StateError(f"the state holds more than {limits.MAX_TREE_NODES} values; keep numbers in arrays")
         if isinstance(node, nodes.Value):
             return self._value(node.value)
         if isinstance(node, nodes.Tensor):

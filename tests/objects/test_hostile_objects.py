@@ -261,6 +261,6 @@ def test_a_commit_with_a_field_of_the_wrong_type_is_refused(field: str, value: A
 
 
 def test_an_object_beyond_the_bound_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_OBJECT_BYTES", 10)
+    monkeypatch.setattr(limits, "MAX_CBOR_BYTES", 10)
     with pytest.raises(CorruptError, match="larger"):
         loads(cbor2.dumps(b"x" * 20), "an object")
