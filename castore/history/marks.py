@@ -69,8 +69,15 @@ class MarkFile:
         self._known: tuple[tuple[int, int, int], bytes] | None = None
 
     def read(self) -> dict[str, Mark]:
-        """The marks by commit; damaged lines are left out. Raises CorruptError for what is no file of ours."""
-        return {mark.commit: mark for _, mark in self._lines() if mark is not None}
+        """The marks by commit; damaged lines are left out, and of several for one commit the first counts.
+
+        Raises CorruptError for what is no file of ours.
+        """
+        found: dict[str, Mark] = {}
+        for _, mark in self._lines():
+            if mark is not None:
+                found.setdefault(mark.commit, mark)
+        return found
 
     def read_whole(self) -> dict[str, Mark]:
         """The same; raises CorruptError for damaged lines too, where a partial list would mislead."""
@@ -83,10 +90,13 @@ class MarkFile:
         """The mark of one commit, without reading the others'."""
         data, name = self.content(), commit_id.encode()
         start = 0 if data.startswith(name) else data.find(b"\n" + name) + 1
-        if not data.startswith(name, start):
-            return None
-        end = data.find(b"\n", start)
-        return decode(data[start:] if end < 0 else data[start:end], self._id_hex_length)
+        while data.startswith(name, start):
+            end = data.find(b"\n", start)
+            mark = decode(data[start:] if end < 0 else data[start:end], self._id_hex_length)
+            start = data.find(b"\n" + name, start) + 1
+            if mark is not None or start == 0:
+                return mark
+        return None
 
     def damaged_lines(self) -> list[int]:
         """The numbers, from 1, of the lines that are no mark."""
