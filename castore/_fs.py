@@ -228,7 +228,7 @@ def rename(source: Path, target: Path) -> None:
 def link(source: Path, target: Path) -> None:
     """Give a file a second name, which must be free; durable once `sync_dir(target.parent)` has returned."""
     with storage_errors("link", target):
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=False)
 
 
 def remove(path: Path) -> None:

@@ -37,7 +37,10 @@ def intact_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entr
     record is found by its magic; one that is found so inside another's payload does not survive its own checksum.
     Raises FileNotFoundError.
     """
-    size = files.size(pack_id)
+    try:
+        size = files.size(pack_id)
+    except CorruptError:
+        return  # a link, or a pipe: no file of ours
     at = pack.HEADER_BYTES
     while at < size:
         found = _record(files, pack_id, at, size)

@@ -198,8 +198,7 @@ class WriteSession:
         most = limits.MAX_OBJECT_BYTES if kind == pack.CHUNK_LIST else limits.MAX_CBOR_BYTES
         if len(data) > most:
             raise StateError(
-                f"a value, note or message takes {len(data)} bytes, more than {most}; "
-                "commit it as an array or a file"
+                f"a value, note or message takes {len(data)} bytes, more than {most}; commit it as an array or a file"
             )
         object_id = self._hash.digest(data)
         with self._lock:

@@ -1,7 +1,8 @@
 """Which names a branch or a tag may have: Git's rules, and a little more so that a store can move between systems.
 
 The rules of Git are those of https://git-scm.com/docs/git-check-ref-format. Stricter here: no `HEAD`, no leading `-`
-(an option to every command), nothing that reads as a full commit id, no device name of Windows, bounded length.
+(an option to every command), nothing that reads as a full commit id, no device name of Windows, no character that
+nobody sees or that steers a terminal, bounded length.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ MAX_COMPONENT_BYTES = 200
 
 _FULL_ID = re.compile(r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{32})?")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]")
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # controls, such as those that turn the direction of a text, and blanks
 _DEVICE = re.compile(
     r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:\..*)?", re.IGNORECASE | re.DOTALL
 )
@@ -66,6 +68,8 @@ def _broken_rule(name: str) -> str | None:
         return f"it is longer than {limits.MAX_REF_NAME_BYTES} bytes"
     if found := _FORBIDDEN.search(name):
         return f"it contains {found.group()!r}"
+    if unseen := next((char for char in name if unicodedata.category(char) in _UNSEEN), None):
+        return f"it contains {unseen!a}, which nobody sees"
     for sequence in ("..", "@{"):
         if sequence in name:
             return f"it contains {sequence!r}"

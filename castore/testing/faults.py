@@ -157,9 +157,9 @@ class _SystemCalls:
         self._meet(Operation("rename", Path(source), Path(target)))
         os.replace(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, source: Path, target: Path, follow_symlinks: bool) -> None:
         self._meet(Operation("link", Path(target), Path(source)))
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=follow_symlinks)
 
     def unlink(self, path: Path) -> None:
         self._meet(Operation("remove", Path(path)))

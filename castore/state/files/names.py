@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 from castore import limits
 from castore.errors import UnsafePathError
+
+STORE_NAME = ".castore"
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 4096
@@ -20,6 +23,8 @@ def unsafe_reason(name: str) -> str:
         return "empty or a dot path"
     if "/" in name or "\\" in name or "\0" in name:
         return "it contains a slash, backslash or NUL"
+    if _plain(name) == STORE_NAME:
+        return "a store has that name, and what is written there would be believed"
     if _DRIVE.match(name):
         return "it starts like a drive letter"
     if _DEVICE.fullmatch(name.rstrip(" .")):
@@ -55,5 +60,10 @@ def safe_join(root: Path, relative: str) -> Path:
 
 
 def folded(parts: tuple[str, ...]) -> str:
-    """What two paths have in common that are one file where file names ignore case."""
-    return "/".join(parts).casefold()
+    """What two paths have in common that are one file where file names ignore case, or how an accent is written."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", "/".join(parts)).casefold())
+
+
+def _plain(name: str) -> str:
+    """A name as some file systems take it: without case, without characters that nobody sees, without a last dot."""
+    return "".join(char for char in folded((name,)) if unicodedata.category(char) != "Cf").rstrip(" .")

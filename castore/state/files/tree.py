@@ -11,10 +11,8 @@ from pathlib import Path
 from castore import limits
 from castore._fs import storage_errors
 from castore.errors import StateError
-from castore.state.files.names import unsafe_reason
+from castore.state.files.names import STORE_NAME, folded, unsafe_reason
 from castore.state.files.source import kind_of
-
-STORE_NAME = ".castore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ def _walk(directory: Path, depth: int) -> FileTree:
 def _check_name(directory: Path, name: str, seen: dict[str, str]) -> None:
     if reason := unsafe_reason(name):
         raise StateError(f"cannot commit {name!a} in {_shown(directory)}: {reason}; rename it")
-    other = seen.setdefault(name.casefold(), name)
+    other = seen.setdefault(folded((name,)), name)
     if other != name:
         raise StateError(f"cannot commit {directory / name}: {other!r} differs from it only by case; rename one")
 

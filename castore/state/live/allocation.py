@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from castore import dtypes
-from castore.errors import CorruptError
+from castore.errors import CorruptError, StateError
 from castore.limits import MAX_CHUNK_BYTES, MAX_CHUNKS_PER_TENSOR, MAX_TENSOR_DIMS
 from castore.objects import nodes
 from castore.objects.nodes import Path
@@ -24,14 +24,22 @@ _SHORTEST_ID = 16  # bytes of a chunk id
 
 
 def allocate(entry: nodes.Tensor, path: Path) -> Memory:
-    """Uninitialised memory for `entry` on the CPU. Raises CorruptError where its shape or dtype makes no sense."""
+    """Uninitialised memory for `entry` on the CPU.
+
+    Raises CorruptError where its shape or dtype makes no sense, StateError where the machine has not so much.
+    """
     _check_size(entry, path)
-    if entry.kind in TORCH_KINDS:
-        return torch.empty(entry.shape, dtype=torch_dtype(entry.dtype), device="cpu")
-    if entry.kind == "array":
-        return _array(entry, path)
-    if entry.kind in ("bytes", "bytearray") and entry.dtype == "bytes" and len(entry.shape) == 1:
-        return bytearray(entry.shape[0])
+    try:
+        if entry.kind in TORCH_KINDS:
+            return torch.empty(entry.shape, dtype=torch_dtype(entry.dtype), device="cpu")
+        if entry.kind == "array":
+            return _array(entry, path)
+        if entry.kind in ("bytes", "bytearray") and entry.dtype == "bytes" and len(entry.shape) == 1:
+            return bytearray(entry.shape[0])
+    except (MemoryError, RuntimeError) as error:  # torch has no class for it
+        raise StateError(
+            f"{shown(path)}: no memory for {entry.dtype}{list(entry.shape)}; load less of it with only (--only)"
+        ) from error
     raise CorruptError(
         f"{shown(path)}: unknown kind of tensor {entry.kind!r}: a newer castore wrote it, or it is damaged"
     )
