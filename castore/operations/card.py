@@ -183,8 +183,8 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator
 
 
 def _plain(text: str | Mapping[str, str] | None) -> str:
-    """A text as it is, whatever it looks like as Markdown or HTML: on one line, and not too long."""
-    line = " ".join(str(text).split())
+    """A text as it is, whatever it looks like as Markdown or HTML, or to a terminal: on one line, and not too long."""
+    line = "".join(char if char.isprintable() else " " for char in " ".join(str(text).split()))
     line = line if len(line) <= _MOST_CHARS else f"{line[:_MOST_CHARS]}..."
     for char in "\\`*_[]<>|":
         line = line.replace(char, f"\\{char}" if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeGuard
 
 import torch
 
@@ -36,6 +36,8 @@ _SEQUENCES: dict[str, Callable[[list[Any]], Any]] = {
 }
 _HASHED = ("set", "frozenset")
 _FACTORY_BY_NAME = {name: factory for factory, name in FACTORIES.items()}
+_MANY = 1000  # keys, from which on it matters whether they collide
+_MOST_OF_ONE_HASH = 32  # numbers have hashes of their own below 2**61
 _DAMAGE = (TypeError, ValueError, KeyError, IndexError, OverflowError, RuntimeError, AttributeError)
 
 
@@ -138,15 +140,15 @@ class Builder:
         if node.kind not in _MAPS:
             raise _unknown(node.kind, path)
         made: Any = _MAPS[node.kind]()
-        count = 0
+        keys = made_keys([key for key, _ in node.items if not _is_attribute(key)])
+        left = iter(keys)
         for key, item in node.items:
             value = self._value(item, (*path, key_text(key)))
-            if isinstance(key, Compound) and key.kind == "attribute":
+            if _is_attribute(key):
                 set_attribute(made, key, value)
             else:
-                made[made_key(key)] = value
-                count += 1
-        if len(made) != count:
+                made[next(left)] = value
+        if len(made) != len(keys):
             raise ValueError("a key occurs twice")
         return made
 
@@ -154,7 +156,7 @@ class Builder:
         if node.kind not in _SEQUENCES:
             raise _unknown(node.kind, path)
         if node.kind in _HASHED:
-            items = [made_key(item) for item in node.items]
+            items = made_keys(node.items)
         else:
             items = [self._value(item, (*path, str(index))) for index, item in enumerate(node.items)]
         return _SEQUENCES[node.kind](items)
@@ -173,6 +175,19 @@ def compound(kind: str, parts: list[Any], path: Path) -> Any:
     if leaf is None:
         raise _unknown(kind, path)
     return leaf.make(*parts)
+
+
+def made_keys(keys: Collection[Node]) -> list[Any]:
+    """Dict keys or set members of nodes. Raises ValueError where somebody chose them to have one hash: a dict of n of
+    them takes n * n steps."""
+    made = [made_key(key) for key in keys]
+    if len(made) > _MANY and max(Counter(map(hash, made)).values()) > _MOST_OF_ONE_HASH:
+        raise ValueError("keys that collide")
+    return made
+
+
+def _is_attribute(key: Node) -> TypeGuard[Compound]:
+    return isinstance(key, Compound) and key.kind == "attribute"
 
 
 def made_key(key: Node) -> Any:
