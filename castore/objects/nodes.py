@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_LONG_INT_BITS = 1 << 13
+
 Scalar = None | bool | int | float | str | bytes  # exact types only: subclasses are somebody's own and are refused
 Reduced = tuple[type, tuple[object, ...]]  # what makes a node again. A state travels to the process that commits it as
 # hundreds of nodes, and pickle's own way, a dict for each, takes twice as long.
@@ -128,10 +130,15 @@ class Directory:
 Node = Value | Tensor | View | Shared | Compound | Map | Sequence | File | Directory
 
 
+def value_text(value: Scalar) -> str:
+    """A plain value as Python writes it, but for integers of thousands of digits: Python refuses to write those."""
+    return hex(value) if type(value) is int and value.bit_length() > _LONG_INT_BITS else repr(value)
+
+
 def key_text(key: Node) -> str:
     """The path component of a map's key."""
     if isinstance(key, Value):
-        return str(key.value)
+        return key.value if isinstance(key.value, str) else value_text(key.value)
     if isinstance(key, Compound):
         return "(" + ",".join(key_text(part) for part in key.parts) + ")"
     return repr(key)

@@ -119,12 +119,13 @@ def _pieces(repo: Repository, old: nodes.Tensor, new: nodes.Tensor) -> Iterator[
 
 def _values(node: nodes.Node, path: nodes.Path = ()) -> Iterator[tuple[str, str]]:
     if isinstance(node, nodes.Value):
-        yield ".".join(path), repr(node.value)
+        yield ".".join(path), nodes.value_text(node.value)
     elif isinstance(node, nodes.Map):
         for key, item in node.items:
             yield from _values(item, (*path, nodes.key_text(key)))
     elif isinstance(node, nodes.Sequence) and all(isinstance(item, nodes.Value) for item in node.items):
-        yield ".".join(path), repr([item.value for item in node.items if isinstance(item, nodes.Value)])
+        values = [nodes.value_text(item.value) for item in node.items if isinstance(item, nodes.Value)]
+        yield ".".join(path), f"[{', '.join(values)}]"
     elif isinstance(node, nodes.Sequence | nodes.Compound):
         parts = node.items if isinstance(node, nodes.Sequence) else node.parts
         for index, item in enumerate(parts):

@@ -38,7 +38,7 @@ def leaves(node: nodes.Node, path: nodes.Path = ()) -> Iterator[TreeEntry]:
     """The leaves of a state's tree in its own order."""
     dotted = ".".join(path)
     if isinstance(node, nodes.Value):
-        yield TreeEntry(dotted, "value", type(node.value).__name__, value=repr(node.value))
+        yield TreeEntry(dotted, "value", type(node.value).__name__, value=nodes.value_text(node.value))
     elif isinstance(node, nodes.Tensor):
         yield _tensor(dotted, node)
     elif isinstance(node, nodes.Shared):
@@ -51,7 +51,7 @@ def leaves(node: nodes.Node, path: nodes.Path = ()) -> Iterator[TreeEntry]:
             yield from leaves(item, (*path, nodes.key_text(key)))
     elif isinstance(node, nodes.Sequence) and node.items and all(isinstance(i, nodes.Value) for i in node.items):
         values = [item.value for item in node.items if isinstance(item, nodes.Value)]
-        shown = ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "")
+        shown = ", ".join(map(nodes.value_text, values[:8])) + (", ..." if len(values) > 8 else "")
         yield TreeEntry(dotted, node.kind, shape=(len(values),), value=shown)
     elif isinstance(node, nodes.Sequence | nodes.Compound):
         for index, item in enumerate(node.items if isinstance(node, nodes.Sequence) else node.parts):

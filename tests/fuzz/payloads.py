@@ -25,10 +25,18 @@ class PayloadTarget:
     mapped_bytes: int = 0
 
     def seeds(self) -> Sequence[bytes]:
-        return [bytes([number, number % 2]) + bytes(8) for number in range(len(BY_NAME))]
+        return [
+            bytes([number, seed % 2]) + seed.to_bytes(8, "little") for number in self._dtypes() for seed in range(8)
+        ]
+
+    def _dtypes(self) -> list[int]:
+        """Their numbers; predictions are of two alone."""
+        wanted = _PREDICTED if self.codec_id == codecs.PREDICTED else BY_NAME
+        return [number for number, name in enumerate(BY_NAME) if name in wanted]
 
     def mutated(self, data: bytes, rng: Random) -> bytes:
-        return bytes([rng.randrange(len(BY_NAME)), rng.randrange(2)]) + rng.randbytes(8)
+        number = rng.choice(self._dtypes()) if rng.random() < 0.95 else rng.randrange(len(BY_NAME))
+        return bytes([number, rng.randrange(2)]) + rng.randbytes(8)
 
     def run(self, data: bytes) -> bool:
         dtype, at_end = list(BY_NAME.values())[data[0] % len(BY_NAME)], bool(data[1])
@@ -37,6 +45,7 @@ class PayloadTarget:
         return decode_guarded(self.codec_id, dtype, rng, at_end) is not None
 
 
+_PREDICTED = ("float32", "bfloat16")
 _SCRATCH = [GuardedScratch(False), GuardedScratch(True)]
 
 

@@ -30,5 +30,6 @@ NAMES = tuple(_MODULES)
 
 def by_name(name: str) -> Target:
     """A target. Raises KeyError."""
-    made: Target = import_module(f"tests.fuzz.{_MODULES[name]}").target(name)
+    module = "selftest" if name.startswith("selftest-") else _MODULES[name]
+    made: Target = import_module(f"tests.fuzz.{module}").target(name)
     return made

@@ -34,7 +34,6 @@ from tests.fuzz.target import MIB, Target
 FOUND = Path(__file__).with_name("found")
 ROOT = Path(__file__).parents[2]
 _SOURCES = str(Path(castore.__file__).parent)
-_CPU_S = 10.0  # of one execution
 _WALL_S = 120
 _INPUT_BYTES = 4 * MIB
 _WATCHED_STEPS = 5000  # lines of one execution
@@ -84,7 +83,11 @@ def stored(name: str) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Order:
-    """What a child is to do. most: executions. watch: look which lines are run. board, kept: see `_Board`, `fuzz`."""
+    """What a child is to do.
+
+    most: executions. watch: go by which lines are run. board: the file of a `Board`. kept: a directory for inputs that
+    reach new lines. cpu_s: processor time of one execution.
+    """
 
     name: str
     seed: int
@@ -93,16 +96,19 @@ class Order:
     watch: bool
     board: str
     kept: str
+    cpu_s: float = 10.0
 
 
-class _Board:
+class Board:
     """Memory that parent and child share: the counts, and the input in hand, whatever becomes of the child."""
 
     _HEAD = struct.Struct("<QQQ")  # taken, refused, bytes of the input
     SIZE = _HEAD.size + _INPUT_BYTES
 
     def __init__(self, path: Path) -> None:
+        path.touch()
         with path.open("r+b") as file:
+            file.truncate(self.SIZE)
             self._map = mmap.mmap(file.fileno(), self.SIZE)
 
     def show(self, taken: int, refused: int, data: bytes) -> None:
@@ -117,7 +123,7 @@ class _Board:
 def child(order: Order) -> int:
     """Execute one target until the time is over. Returns the exit code."""
     target = registry.by_name(order.name)
-    board, coverage, rng = _Board(Path(order.board)), Coverage(), Random(order.seed)
+    board, coverage, rng = Board(Path(order.board)), Coverage(), Random(order.seed)
     taken = refused = number = peak = 0
     pool: list[bytes] = []
     first = [*target.seeds(), *stored(order.name)]
@@ -131,7 +137,7 @@ def child(order: Order) -> int:
         if len(data) > _INPUT_BYTES:
             continue
         board.show(taken, refused, data)
-        signal.setitimer(signal.ITIMER_PROF, 0 if is_seed else _CPU_S)  # SIGPROF ends the process
+        signal.setitimer(signal.ITIMER_PROF, 0 if is_seed else order.cpu_s)  # SIGPROF ends the process
         signal.alarm(_WALL_S)
         try:
             with coverage if order.watch else contextlib.nullcontext():
@@ -186,7 +192,6 @@ def fuzz(name: str, seed: int, seconds: float, out: Path, most: int = 1 << 60, w
     result, started = Result(out / f"{name}.kept"), time.monotonic()
     result.kept.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.board"
-    path.write_bytes(bytes(_Board.SIZE))
     checked = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str((out / "numba-bounds-checked").resolve())}
     memory = Path("/dev/shm")  # where a sync costs nothing
     scratch = tempfile.TemporaryDirectory(prefix="castore-fuzz-", dir=memory if memory.is_dir() else None)
@@ -200,7 +205,7 @@ def fuzz(name: str, seed: int, seconds: float, out: Path, most: int = 1 << 60, w
             capture_output=True,
             text=True,
         )
-        taken, refused, data = _Board(path).read()
+        taken, refused, data = Board(path).read()
         result.taken, result.refused, seed = result.taken + taken, result.refused + refused, seed + 1
         if done.returncode == 0:
             break
