@@ -1,8 +1,9 @@
 """Alerts: somebody is told of what went wrong, by a command or a webhook that castore.toml names.
 
 A store from a stranger could name a command. So hooks run only where the store and its castore.toml belong to the user
-who runs castore, or to root, and nobody else can write them: the rule of Git's `safe.directory`. What opens, lists or
-loads never raises an alert at all.
+who runs castore, or to root, and nobody else can write them: the rule of Git's `safe.directory`. And since an archive
+belongs to who unpacks it, castore.toml must say by `place` that they are meant for this directory on this machine. What
+opens, lists or loads never raises an alert at all.
 
 A hook runs in a process of its own, beside whoever raises the alert: it holds nobody up, and what becomes of it is said
 and never raised.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 _REPEAT_S = 86400.0  # a condition that lasts is told of again after a day
+_MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))  # machine-id(5)
 _MOST_WAIT_S = 2 * limits.HOOK_TIMEOUT_S + 10
 
 
@@ -136,9 +138,23 @@ def read_table(root: Path) -> tuple[dict[str, Any], str]:
         file = opened.enter_context(os.fdopen(fd, "rb"))
         objection = _objection(root, os.fstat(directory), os.fstat(fd))
         table = config.parse(file.read(limits.MAX_CONFIG_BYTES + 1), root / config.NAME).get("alerts", {})
+        place = place_of(os.fstat(directory))
     if not isinstance(table, dict):
         raise UsageError("alerts should be a table")
+    if not objection and table.get("place") != place:
+        objection = f'nobody says that they are meant for here; if you wrote them, add to [alerts]: place = "{place}"'
     return table, objection
+
+
+def place_of(directory: os.stat_result) -> str:
+    """A word for a directory of this machine that who packs an archive elsewhere cannot know."""
+    from hashlib import sha256
+
+    machine = b""
+    for path in _MACHINE_IDS:
+        with contextlib.suppress(OSError):
+            machine = machine or path.read_bytes().strip()
+    return sha256(machine + b" %d" % directory.st_ino).hexdigest()[:16]
 
 
 def _objection(root: Path, directory: os.stat_result, file: os.stat_result) -> str:

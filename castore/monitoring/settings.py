@@ -18,7 +18,7 @@ BUDGET = "budget"
 NO_COMMIT = "no-commit"
 EVENTS = (FAILED_SAVE, FAILED_VERIFICATION, FAILED_MAINTENANCE, DAMAGE, BUDGET, NO_COMMIT)
 
-_KEYS = ("command", "webhook", "events", "no_commit_for")
+_KEYS = ("command", "webhook", "events", "no_commit_for", "place")  # place: see `alerts.place_of`
 
 
 @dataclass(frozen=True, slots=True)

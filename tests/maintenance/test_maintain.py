@@ -19,6 +19,7 @@ from castore import _fs
 from castore.errors import StorageError, UsageError
 from castore.maintenance.upkeep.state import LOCK, NAME, State
 from castore.maintenance.upkeep.tasks import EVERY
+from castore.monitoring.alerts import place_of
 from castore.store import Store
 from castore.testing import faults
 from tests.cli.shell import Shell
@@ -45,6 +46,7 @@ def shell(store: Store) -> Shell:
 def configure(store: Store, text: str) -> Store:
     """Add to castore.toml; the store, opened with that."""
     file = store.path / "castore.toml"
+    text = text.replace("[alerts]\n", f'[alerts]\nplace = "{place_of(store.path.stat())}"\n')
     file.write_text(f"{file.read_text()}\n{text}\n")
     store.close()
     return castore.open(store.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import castore
 from castore import limits
 from castore.errors import StorageError, UsageError
 from castore.monitoring import alerts
+from castore.monitoring.alerts import place_of
 from castore.monitoring.hooks import run_command
 from castore.monitoring.settings import EVENTS, alert_settings
 from castore.progress import Silent
@@ -93,7 +95,8 @@ def with_alerts(path: Path, *lines: str, notes: Notes | None = None) -> Store:
     """A store with these lines in [alerts]."""
     castore.open(path, create=True).close()
     file = path / ".castore" / "castore.toml"
-    file.write_text(file.read_text().split("\n[alerts]")[0] + "\n[alerts]\n" + "\n".join(lines) + "\n")
+    place = f'place = "{place_of(file.parent.stat())}"'
+    file.write_text(file.read_text().split("\n[alerts]")[0] + "\n[alerts]\n" + "\n".join((place, *lines)) + "\n")
     return castore.open(path, progress=notes)
 
 
@@ -225,6 +228,23 @@ def test_hooks_are_not_run_where_others_could_have_written_them(
     assert bool(notes.notes) != run
 
 
+def test_hooks_of_a_store_that_was_unpacked_are_not_run_until_somebody_says_so(tmp_path: Path) -> None:
+    """It belongs to who unpacked it, with all that it names."""
+    told, notes = tmp_path / "told", Notes()
+    with_alerts(tmp_path / "made", listener(told)).close()
+    shutil.copytree(tmp_path / "made", tmp_path / "unpacked")
+    file = tmp_path / "unpacked/.castore/castore.toml"
+    with castore.open(tmp_path / "unpacked", progress=notes) as store:
+        store.repository.alerts.send("damage", "text", wait=True)
+        assert heard(told) == [] and len(notes.notes) == 1
+        file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("place")))
+        store.repository.alerts.send("damage", "text", wait=True)
+        assert heard(told) == []
+        file.write_text(f"{file.read_text()}{notes.notes[1].split('[alerts]: ')[1]}\n")
+        store.repository.alerts.send("damage", "text", wait=True)
+    assert len(heard(told)) == 1
+
+
 def test_a_link_in_place_of_castore_toml_is_not_followed(tmp_path: Path) -> None:
     told, notes = tmp_path / "told", Notes()
     with with_alerts(tmp_path, listener(told), notes=notes) as store:
@@ -301,4 +321,5 @@ def test_of_a_stranger_without_hooks_there_is_nothing_to_say(tmp_path: Path, mon
 
 def test_the_owner_is_asked_for_through_the_directory_that_is_read(tmp_path: Path) -> None:
     with with_alerts(tmp_path, 'command = ["notify"]') as store:
-        assert alerts.read_table(store.path) == ({"command": ["notify"]}, "")
+        table, objection = alerts.read_table(store.path)
+    assert (table["command"], objection) == (["notify"], "")

@@ -16,6 +16,7 @@ from castore import _fs
 from castore.errors import StorageError, UsageError
 from castore.maintenance.upkeep.state import LOCK, State
 from castore.maintenance.upkeep.tasks import TASKS
+from castore.monitoring.alerts import place_of
 from castore.store import Store
 from castore.testing import faults
 from castore.training.upkeep import Upkeep
@@ -178,7 +179,8 @@ def test_a_failed_save_is_counted_and_told_of_beside_the_loop(tmp_path: Path) ->
     open_store(tmp_path).close()
     file = tmp_path / ".castore" / "castore.toml"
     command = json.dumps([sys.executable, "-c", listener, str(told)])
-    file.write_text(f"{file.read_text()}\n[alerts]\ncommand = {command}\n")
+    place = place_of(file.parent.stat())
+    file.write_text(f'{file.read_text()}\n[alerts]\nplace = "{place}"\ncommand = {command}\n')
     with castore.open(tmp_path) as store:
         ckpt = checkpointer(store, Loop(), branch="exp")
         with faults.inject("sync"):
