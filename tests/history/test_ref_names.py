@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,6 +30,7 @@ def stricter_than_git(name: str) -> bool:
         or len(name.encode()) > 255
         or any(len(part.encode()) > names.MAX_COMPONENT_BYTES for part in parts)
         or any(part.split(".")[0].casefold() in DEVICES for part in parts)
+        or any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Zs") for char in name)
         or (len(name) in (32, 64) and all(c in "0123456789abcdefABCDEF" for c in name))
     )
 
@@ -51,6 +53,8 @@ DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 @example("a@{b")
 @example("@/a")
 @example("a\x7f")
+@example("a\x80")
+@example("a\u200d")
 def test_names_follow_the_rules_of_git_and_the_stated_ones_beyond(name: str) -> None:
     assert is_valid_name(name) == (git_accepts(name) and not stricter_than_git(name))
 
@@ -86,6 +90,9 @@ def test_ordinary_names_are_accepted(name: str) -> None:
         ("0123456789abcdef" * 2, "reads as a commit id"),
         ("0123456789ABCDEF" * 4, "reads as a commit id"),
         ("a\udc80", "not valid Unicode"),
+        ("a\x9bb", "nobody sees"),
+        ("a\u202eb", "nobody sees"),
+        ("a\u00a0b", "nobody sees"),
     ],
 )
 def test_a_refused_name_is_told_which_rule_it_breaks(name: str, rule: str) -> None:
