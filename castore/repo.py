@@ -11,6 +11,7 @@ from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError, UsageError
+from castore.history import marks
 from castore.history.accesses import Accesses
 from castore.history.audit import INIT
 from castore.history.audit_line import Event
@@ -54,7 +55,8 @@ class Repository:
         compiling.on_compile = self.progress.note
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _lock(path)
-        self.refs = Refs(path, 2 * self.hash.size, self.lock, self.config.audited)
+        checked = config.CHECKS in self.config.features
+        self.refs = Refs(path, 2 * self.hash.size, self.lock, self.config.audited, checked)
         self.audit = self.refs.audit
         self.drops = Drops(path, 2 * self.hash.size)
         self.pins = Pins(path, 2 * self.hash.size)
@@ -74,8 +76,10 @@ class Repository:
         """Before anything is written: the store names what a program must know to read what this one writes."""
         if config.FEATURES.union(more) - self.config.features:
             with self.lock.held():
+                marks.remove_empty(self.path)
                 config.require(self.path, config.FEATURES.union(more))
             self.config = config.read(self.path)
+            self.refs.reflog.checked = True
 
     def protection(self) -> Protection:
         """Which branches and tags are protected. Raises UsageError that names castore.toml and what is wrong there."""

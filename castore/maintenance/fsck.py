@@ -11,10 +11,12 @@ from castore.chunks.index import Place
 from castore.errors import CorruptError
 from castore.limits import MIB
 from castore.maintenance.affected import affected
+from castore.maintenance.file_checks import check_files
 from castore.maintenance.history_check import check_history
 from castore.maintenance.records import check_records, pack_name
 from castore.maintenance.repair import repair as repair_store
 from castore.maintenance.reports import FsckError, FsckReport
+from castore.maintenance.restoring import copied
 from castore.repo import Repository
 
 _MOST_ATTEMPTS = 5  # while gc goes on beside
@@ -22,19 +24,35 @@ _MOST_ATTEMPTS = 5  # while gc goes on beside
 
 @dataclass(slots=True)
 class _Findings:
-    """Collected while the packs are read. bad: damaged records with the problem; bad_packs: packs to be replaced."""
+    """Collected while the packs are read. bad: damaged records with the problem; bad_packs: packs to be replaced.
+
+    lost: records that can't be decoded, or that history needs and no pack has.
+    """
 
     errors: list[FsckError] = field(default_factory=list)
     bad: dict[bytes, FsckError] = field(default_factory=dict)
     bad_packs: set[bytes] = field(default_factory=set)
+    lost: set[bytes] = field(default_factory=set)
     listed: dict[bytes, list[tuple[bytes, pack.Entry]]] = field(default_factory=dict)  # id -> where footers list it
     packs: int = 0
     records: int = 0
     read_bytes: int = 0
 
+    def bad_by_pack(self) -> dict[bytes, set[bytes]]:
+        """The damaged records by the pack in which they are. Copies in other packs are none of their business."""
+        found: dict[bytes, set[bytes]] = {}
+        for record_id, error in self.bad.items():
+            found.setdefault(bytes.fromhex(error.pack.removesuffix(".pack")), set()).add(record_id)
+        return found
+
 
 def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
-    """Check packs, index, refs and history. What is wrong is reported; only a store that can't be opened raises."""
+    """Check packs, index, refs, history and small files. What is wrong is reported; only a store that can't be opened
+    raises.
+
+    repair: take from second directories of tiers what is lost here, put what is damaged out of service, and make the
+    index anew.
+    """
     done: list[str] = []
     for _ in range(_MOST_ATTEMPTS):
         epoch = repo.chunks.access.use(lambda index: index.epoch())
@@ -43,7 +61,16 @@ def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
             break  # else gc swept meanwhile, and what looks wrong may be what it took
     if not repair or (report.ok and not done):
         return report
-    done.extend(repair_store(repo, findings.bad_packs, set(findings.bad)))
+    with copied(repo) as copies:
+        done.extend(copies.take(findings.lost))  # first, so that a crash finds more than there was, not less
+        done.extend(repair_store(repo, findings.bad_packs, findings.bad_by_pack()))
+        while findings.lost:  # a commit that was taken leads to a tree, that to chunks
+            findings, _ = _examined(repo, False, False, done)
+            taken = copies.take(findings.lost)
+            if not taken:
+                break
+            done.extend(taken)
+            repo.chunks.access.rebuild()  # deltas on what was taken count again
     return replace(fsck(repo, read_data, repair=False), repaired=tuple(done))
 
 
@@ -56,11 +83,16 @@ def _examined(repo: Repository, read_data: bool, repair: bool, done: list[str]) 
             done.append("rebuilt the index, which was wrong")
         else:
             findings.errors.append(FsckError("the index is wrong about some records; --repair rebuilds it"))
-    if read_data:
-        _check_chunks(repo, findings)
-    commits, history_errors, missing = check_history(repo)
-    bad = {**missing, **findings.bad}
-    errors = [*findings.errors, *affected(repo, bad, commits), *history_errors]
+    repo.chunks.access.mends = False
+    try:
+        if read_data:
+            _check_chunks(repo, findings)
+        commits, history_errors, missing = check_history(repo)
+        bad = {**missing, **findings.bad}
+        errors = [*findings.errors, *affected(repo, bad, commits), *history_errors, *check_files(repo)]
+    finally:
+        repo.chunks.access.mends = True
+    findings.lost = {*bad, *(bytes.fromhex(error.record) for error in history_errors if error.record)}
     numbers = (findings.packs, findings.records, len(commits), findings.read_bytes)
     return findings, FsckReport(not errors, *numbers, tuple(errors))
 
