@@ -16,6 +16,7 @@ from castore.history.accesses import Accesses
 from castore.history.audit import INIT
 from castore.history.audit_line import Event
 from castore.history.drops import Drops
+from castore.history.lost import Lost
 from castore.history.mirrors import Mirrors
 from castore.history.moves import TierMoves
 from castore.history.nearest_kept import nearest_kept
@@ -62,6 +63,7 @@ class Repository:
         self.pins = Pins(path, 2 * self.hash.size)
         self.signatures = Signatures(path, 2 * self.hash.size)
         self.moves = TierMoves(path, 2 * self.hash.size)
+        self.lost = Lost(path, 2 * self.hash.size)
         self.mirrors = Mirrors(path)
         self.verifications = Verifications(path, 2 * self.hash.size)
         self.accesses = Accesses(path, 2 * self.hash.size)
@@ -96,8 +98,14 @@ class Repository:
             raise UsageError(f"{self.path / config.NAME}: {error}") from None
 
     def commit(self, commit_id: str) -> Commit:
-        """The commit of a full id in hex, with the tier that it is of now. Raises MissingError, CorruptError."""
+        """The commit of a full id in hex, with the tier that it is of now, and without what was given up before it.
+
+        Raises MissingError, CorruptError.
+        """
         found = codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+        if config.LOST in self.config.features and (lost := self.lost.read()):
+            parents = tuple(one for one in found.parents if one not in lost)
+            found = replace(found, parents=parents, provenance=None if found.provenance in lost else found.provenance)
         moved = self.moves.get(commit_id)
         return found if moved is None else replace(found, tier=moved.tier)
 

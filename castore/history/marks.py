@@ -18,7 +18,7 @@ from castore.errors import CorruptError, UsageError
 from castore.history import ref_files
 from castore.history.line_text import TIME, escaped, format_time, parse_time, unescaped
 
-NAMES = ("dropped", "pins", "tiers", "accessed", "verified")
+NAMES = ("dropped", "pins", "tiers", "accessed", "verified", "lost")
 _CHECK = re.compile(rb"check ([0-9a-f]{16})\n")
 _LINE = re.compile(rf"(?P<commit>[0-9a-f]+) {TIME}(?P<texts>(?:\t[^\t]*)+)")
 

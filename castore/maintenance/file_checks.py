@@ -38,6 +38,7 @@ def _marks(repo: Repository) -> Iterator[str]:
         ("tiers", repo.moves),
         ("verified", repo.verifications),
         ("accessed", repo.accesses),
+        ("lost", repo.lost),
     ):
         try:
             problem = file.problem()
