@@ -19,6 +19,7 @@ _FIRST_BRANCH = "main"  # that HEAD of a new store follows
 def check_files(repo: Repository) -> list[FsckError]:
     """What is wrong with marks, mirrors, signatures, reflogs, refs and the audit log, and with castore.toml by that."""
     found = [*_marks(repo), *_mirrors(repo), *_signatures(repo), *_reflogs(repo), *_refs(repo), *_audit(repo)]
+    found += _features(repo)
     return [FsckError(problem) for problem in found]
 
 
@@ -29,6 +30,25 @@ def _problem(work: Callable[[], object]) -> str:
     except CorruptError as error:
         return str(error)
     return ""
+
+
+def _features(repo: Repository) -> Iterator[str]:
+    """Whether castore.toml names what a program must know to read what is there."""
+    needs = [(config.RETENTION, "dropped"), (config.RETENTION, "pins"), (config.TIERS, "tiers"), (config.LOST, "lost")]
+    lacking = [
+        feature for feature, name in needs if (repo.path / name).exists() and feature not in repo.config.features
+    ]
+    if "packs-2" not in repo.config.features and any(_is_of_version_2(repo, one) for one in repo.chunks.files.ids()):
+        lacking.append("packs-2")
+    if lacking:
+        yield f"{repo.path / config.NAME} lacks {lacking[0]!r} among required_features, and the store needs it; add it"
+
+
+def _is_of_version_2(repo: Repository, pack_id: bytes) -> bool:
+    try:
+        return repo.chunks.files.format_of(pack_id).version == 2
+    except (CorruptError, FileNotFoundError):
+        return False
 
 
 def _marks(repo: Repository) -> Iterator[str]:

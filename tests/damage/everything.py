@@ -42,11 +42,11 @@ class Everything:
 
 def state(step: int) -> dict[str, Any]:
     """Few distinct bytes, of which some move from step to step."""
-    moved = torch.arange(700) % 23
+    moved = torch.arange(150) % 23
     moved[::50] += step
     return {
         "model": {"w": moved.float() / 7, "tied": [torch.arange(9), torch.arange(9)]},
-        "optimizer": {"m": (torch.arange(400) % 7 + step).float()},
+        "optimizer": {"m": (torch.arange(80) % 7 + step).float()},
         "step": step,
     }
 

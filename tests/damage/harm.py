@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
+import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from castore.chunks.parallel import Item, Pool, Result
 from castore.errors import CastoreError
@@ -30,15 +36,20 @@ class Harm:
     def __str__(self) -> str:
         return f"{self.file}: " + (f"bit {self.bit}" if self.bit is not None else f"cut to {self.size} bytes")
 
+    def on(self, content: bytes) -> bytes:
+        """What becomes of the file's bytes."""
+        if self.bit is None:
+            return content[: self.size]
+        data = bytearray(content)
+        data[self.bit // 8] ^= 1 << self.bit % 8
+        return bytes(data)
+
     def do(self, root: Path) -> None:
         path = root / self.file
-        if self.size is not None:
-            os.truncate(path, self.size)
-        elif self.bit is not None:
-            data = bytearray(path.read_bytes())
-            data[self.bit // 8] ^= 1 << self.bit % 8
-            with path.open("r+b") as file:  # in place: the index is trusted only as the file that it was
-                file.write(data)
+        data = self.on(path.read_bytes())
+        with path.open("r+b") as file:  # in place: the index is trusted only as the file that it was
+            file.write(data)
+            file.truncate()
 
 
 def all_harms(store: Everything, file: str) -> list[Harm]:
@@ -78,6 +89,11 @@ class Bench:
             return self._see()
         finally:
             self._mend(harm.file)
+
+    def mend_all(self) -> None:
+        """After another process did a harm to the index."""
+        self._index = ()
+        self._mend("index/data.mdb")
 
     def _see(self) -> Seen:
         try:
@@ -146,8 +162,10 @@ def complaint(harm: Harm, seen: Seen, store: Everything) -> str | None:
     """What castore does not keep of its promise, a line; None where it keeps it."""
     if seen.wrong:
         return f"{harm}: {seen.wrong[0]}"
+    if harm.file.startswith("index/"):
+        return f"{harm}: {next(iter(seen.lost))} does not load" if seen.lost else None
     if not seen.found:
-        return f"{harm}: not found"
+        return None if outside(harm, store) else f"{harm}: not found"
     if isinstance(seen.report, CastoreError):
         return None
     for commit, paths in seen.lost.items():
@@ -162,6 +180,47 @@ def complaint(harm: Harm, seen: Seen, store: Everything) -> str | None:
     if strange := [one for one in named_commits if one in store.states and one not in seen.lost]:
         return f"{harm}: {strange} are named, and load"
     return None
+
+
+def outside(harm: Harm, store: Everything) -> str:
+    """Why fsck need not find a harm, as docs/durability.md says; "" for one that it must find."""
+    if harm.file.startswith("index/"):
+        return "the index is made anew"
+    if harm.file in ("events", "maintenance"):
+        return "nothing is decided by it"
+    before = (store.path / harm.file).read_bytes()
+    after = harm.on(before)
+    if harm.file.startswith("logs/") or harm.file == "audit":
+        return _in_a_log(harm, before, after)
+    if harm.file == "castore.toml":
+        return _in_settings(before, after)
+    if harm.file.startswith("signatures/") and harm.size is None and _SIGNATURE.fullmatch(after):
+        return "`castore verify` tells good signatures"
+    return ""
+
+
+_SIGNATURE = re.compile(rb"-----BEGIN SSH SIGNATURE-----\n[A-Za-z0-9+/=\n]+-----END SSH SIGNATURE-----\n")
+
+
+def _in_a_log(harm: Harm, before: bytes, after: bytes) -> str:
+    if harm.bit is None:
+        return "as a crash leaves it"
+    at = harm.bit // 8
+    if not after.endswith(b"\n") or after[at : at + 2] == b"\x18\n":
+        return "as a crash leaves it"
+    line = before[before.rfind(b"\n", 0, at) + 1 :].split(b"\n")[0]
+    if harm.file.startswith("logs/") and len(line.split(b" ")[0]) != 16:
+        return "a line of an older version"
+    return ""
+
+
+def _in_settings(before: bytes, after: bytes) -> str:
+    try:
+        old, new = (tomllib.loads(one.decode()) for one in (before, after))
+    except ValueError:
+        return ""
+    same = all(old[key] == new.get(key) for key in ("format_version", "required_features", "hash"))
+    return "what a person may set" if same else ""
 
 
 def sampled(harms: list[Harm], count: int, seed: int) -> Iterator[Harm]:
