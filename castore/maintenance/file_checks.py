@@ -132,7 +132,8 @@ def _audit(repo: Repository) -> Iterator[str]:
     known = [one.event.detail.removeprefix("to ") for one in entries if one.event.subject == "HEAD"]
     if entries and entries[0].event.action == INIT:
         known = [_FIRST_BRANCH, *known]
-        made = entries[0].event.detail.split()
+        inits = [one.event.detail for one in entries if one.event.action == INIT]
+        made = inits[-1].split()  # those before were of stores that a crash kept from being one
         if not report.broken and made[:2] != [repo.config.uuid, repo.config.hash]:
             yield f"{repo.path / config.NAME} has another uuid or hash than {' and '.join(made[:2])}, of the audit log"
     if branch is not None and known and branch not in known[-2:]:  # the last one may not have been carried out

@@ -45,12 +45,14 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
-def chosen(store: Everything, file: str, seed: int, bits: int) -> Iterator[Harm]:
-    """Of each byte so many bits, of the index only of those that say something; and up to `_MOST_CUTS` cuts."""
+def chosen(store: Everything, file: str, seed: int, bits: int, every: int) -> Iterator[Harm]:
+    """Of each byte so many bits, in packs and index of every so many bytes, in the index of those that say something;
+    and up to `_MOST_CUTS` cuts."""
     chance = random.Random(f"{seed} {file}")
     content = (store.path / file).read_bytes()
+    is_large = file.startswith(("packs/", "index/"))
     for at, byte in enumerate(content):
-        if byte or not file.startswith("index/"):
+        if (byte or not file.startswith("index/")) and not (is_large and at % every):
             yield from (Harm(file, bit=8 * at + bit) for bit in sorted(chance.sample(range(8), bits)))
     yield from sampled([Harm(file, size=cut) for cut in range(len(content))], _MOST_CUTS, seed)
 
@@ -96,13 +98,13 @@ def _apart(bench: Bench, harm: Harm, tally: Tally) -> None:
         tally.failures.append(f"{harm}: {'it does not load' if code == 2 else 'an error that is none of castore'}")
 
 
-def _part(file: int, seed: int, bits: int, most: int | None) -> Tally:
+def _part(file: int, seed: int, bits: int, every: int, most: int | None) -> Tally:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # an index that is made anew says so
     with tempfile.TemporaryDirectory(prefix="castore-damage-", dir=_MEMORY if _MEMORY.is_dir() else None) as root:
         store = everything(Path(root) / "store")
         name = names(store)[file]
-        harms = list(chosen(store, name, seed, bits))
+        harms = list(chosen(store, name, seed, bits, every))
         return explore(store, name, harms if most is None else sampled(harms, most, seed), Path(root) / "spare")
 
 
@@ -114,6 +116,7 @@ def names(store: Everything) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/damage_explore", description=__doc__)
     parser.add_argument("--bits", type=int, default=1, choices=range(1, 9), help="of each byte")
+    parser.add_argument("--every", type=int, default=1, help="of packs and index, one of so many bytes")
     parser.add_argument("--most", type=int, help="so many harms of each file, and no more")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -126,7 +129,8 @@ def main() -> int:
     tallies = []
     print(f"{'file':24} {'flips':>8} {'cuts':>6} {'found':>8} {'outside':>8} {'died':>5} {'failures':>8}", flush=True)
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        parts = [pool.submit(_part, number, arguments.seed, arguments.bits, arguments.most) for number in wanted]
+        chosen_by = (arguments.seed, arguments.bits, arguments.every, arguments.most)
+        parts = [pool.submit(_part, number, *chosen_by) for number in wanted]
         for part in parts:
             tallies.append(part.result())
             _print(tallies[-1])

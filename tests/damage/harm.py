@@ -176,9 +176,11 @@ def complaint(harm: Harm, seen: Seen, store: Everything) -> str | None:
         whole = any(not error.paths for error in named)
         if not whole and not set(paths) <= told:
             return f"{harm}: {paths} of {commit} do not load, and only {told} are named"
-    named_commits = {one for error in seen.report.errors for one in error.commits}
-    if strange := [one for one in named_commits if one in store.states and one not in seen.lost]:
-        return f"{harm}: {strange} are named, and load"
+    for error in seen.report.errors:
+        for one in error.commits:
+            meant = one in store.states and (not error.paths or set(error.paths) & set(store.paths[one]))
+            if meant and one not in seen.lost:
+                return f"{harm}: {one} is named, and loads"
     return None
 
 

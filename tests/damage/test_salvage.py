@@ -251,6 +251,30 @@ def test_lost_tensors_count_as_dropped_and_the_rest_loads(tmp_path: Path) -> Non
         assert new.fsck().ok
 
 
+def test_of_a_commit_of_files_whole_files_are_lost(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    for name in ("one.pt", "two.pt"):
+        torch.save({"w": torch.randn(5000), "b": torch.zeros(9)}, files / name)
+    with castore.open(tmp_path / "old", create=True) as store:
+        store.commit_files([files])
+        repo = store.repository
+        root = repo.tree(repo.commit(store.resolve("main")))
+        chunks = next(entry.chunks for path, entry in nodes.tensors(root) if "one.pt" in path and path[-1] == "w")
+        (place,) = repo.chunks.places([chunks])
+        path = packs(store)[0]
+        data = bytearray(path.read_bytes())
+        data[place.offset] ^= 1
+        path.write_bytes(data)
+    report = salvage(tmp_path / "old", tmp_path / "new")
+    assert [one.state for one in report.commits] == ["partial"]
+    with castore.open(tmp_path / "new") as new:
+        new.checkout("main", tmp_path / "out", only="*two.pt")
+        (found,) = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        assert found.read_bytes() == (files / "two.pt").read_bytes()
+        assert new.fsck().ok
+
+
 def test_the_new_store_lies_elsewhere_and_is_new(tmp_path: Path) -> None:
     castore.open(tmp_path / "old", create=True).close()
     with pytest.raises(UsageError, match="would lie in"):

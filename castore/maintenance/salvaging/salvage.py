@@ -16,7 +16,7 @@ from castore import _fs, config, repo
 from castore.chunks import pack
 from castore.config import Config
 from castore.errors import CastoreError, CorruptError, UsageError
-from castore.history.audit import INIT
+from castore.history.audit import INIT, AuditLog
 from castore.history.drops import Drop, Drops
 from castore.history.lost import Lost
 from castore.maintenance.fsck import fsck
@@ -66,11 +66,9 @@ def _settings(roots: Sequence[Path], known: Config | None, hash_name: str) -> Co
     """What the new store is made with: the name of the old one, so that its second directories know it."""
     if known is not None and known.hash == hash_name:
         return replace(known, features=config.KNOWN_FEATURES)
-    from castore.history.audit import AuditLog
-
     with contextlib.suppress(CastoreError):
-        first = next(iter(AuditLog(roots[0], False, dict).read()), None)
-        if first is not None and first.event.action == INIT and (words := first.event.detail.split()):
+        inits = [one.event.detail for one in AuditLog(roots[0], False, dict).read() if one.event.action == INIT]
+        if inits and (words := inits[-1].split()):
             return Config(uuid=words[0], features=config.KNOWN_FEATURES, hash=hash_name)
     for other in map(settings_of, roots[1:]):
         if other is not None and other.mirror_of:
