@@ -18,9 +18,9 @@ _FIRST_BRANCH = "main"  # that HEAD of a new store follows
 
 def check_files(repo: Repository) -> list[FsckError]:
     """What is wrong with marks, mirrors, signatures, reflogs, refs and the audit log, and with castore.toml by that."""
-    found = [*_marks(repo), *_mirrors(repo), *_signatures(repo), *_reflogs(repo), *_refs(repo), *_audit(repo)]
+    found = [*_mirrors(repo), *_signatures(repo), *_reflogs(repo), *_refs(repo), *_audit(repo)]
     found += _features(repo)
-    return [FsckError(problem) for problem in found]
+    return [*_marks(repo), *(FsckError(problem) for problem in found)]
 
 
 def _problem(work: Callable[[], object]) -> str:
@@ -35,10 +35,10 @@ def _problem(work: Callable[[], object]) -> str:
 def _features(repo: Repository) -> Iterator[str]:
     """Whether castore.toml names what a program must know to read what is there."""
     needs = [(config.RETENTION, "dropped"), (config.RETENTION, "pins"), (config.TIERS, "tiers"), (config.LOST, "lost")]
-    lacking = [
-        feature for feature, name in needs if (repo.path / name).exists() and feature not in repo.config.features
-    ]
-    if "packs-2" not in repo.config.features and any(_is_of_version_2(repo, one) for one in repo.chunks.files.ids()):
+    known = repo.config.features
+    there = {name for _, name in needs if (repo.path / name).exists()} - set(marks.empty(repo.path))
+    lacking = [feature for feature, name in needs if name in there and feature not in known]
+    if "packs-2" not in known and any(_is_of_version_2(repo, one) for one in repo.chunks.files.ids()):
         lacking.append("packs-2")
     if lacking:
         yield f"{repo.path / config.NAME} lacks {lacking[0]!r} among required_features, and the store needs it; add it"
@@ -51,7 +51,8 @@ def _is_of_version_2(repo: Repository, pack_id: bytes) -> bool:
         return False
 
 
-def _marks(repo: Repository) -> Iterator[str]:
+def _marks(repo: Repository) -> Iterator[FsckError]:
+    """What is wrong with them. By a wrong line on what was dropped a commit may not load: all in it are named."""
     for name, file in (
         ("dropped", repo.drops),
         ("pins", repo.pins),
@@ -60,14 +61,16 @@ def _marks(repo: Repository) -> Iterator[str]:
         ("accessed", repo.accesses),
         ("lost", repo.lost),
     ):
+        named: tuple[str, ...] = ()
         try:
             problem = file.problem()
+            named = tuple(repo.drops.read()) if name == "dropped" else ()
         except CorruptError as error:
             problem = str(error)
         if problem:
-            yield problem
+            yield FsckError(problem, commits=named)
         elif config.CHECKS in repo.config.features and name in marks.empty(repo.path):
-            yield f"{repo.path / name} is empty, which castore never leaves it: restore it from a copy, or delete it"
+            yield FsckError(f"{repo.path / name} is empty, which castore never leaves it: restore it, or delete it")
 
 
 def _mirrors(repo: Repository) -> Iterator[str]:
