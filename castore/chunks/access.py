@@ -158,6 +158,7 @@ class IndexAccess:
                 pass
             self._progress.note("the index was damaged, and is made anew from the packs")
             self.rebuild()
+            self._agreed = (self.index.epoch(), self.index.count())
             return True
 
     def close(self) -> None:

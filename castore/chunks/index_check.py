@@ -10,7 +10,8 @@ from castore.errors import CorruptError
 
 
 def agrees(index: Index, files: PackFiles, missing: Collection[bytes] = ()) -> bool:
-    """Whether every place of the index stands in a footer, and none of the records that are `missing` does.
+    """Whether every place of the index stands in a footer, and none of the records that are `missing` does, unless it
+    can't be in the index since a base of it is lost.
 
     Reads all footers, one at a time. A pack whose footer is damaged, or that is gone, is believed to be as the index
     has it.
@@ -25,7 +26,7 @@ def agrees(index: Index, files: PackFiles, missing: Collection[bytes] = ()) -> b
             continue
         places = index.get_many([entry.id for entry in entries])
         for entry, place in zip(entries, places, strict=True):
-            if place is None and entry.id in missing:
+            if place is None and entry.id in missing and None not in index.get_many(entry.bases):
                 return False
             sound += place is not None and place.pack == pack_id and place.entry(entry.id) == entry
     if unread:

@@ -89,6 +89,20 @@ def test_an_index_is_not_made_anew_for_damage_of_packs(store: Store) -> None:
     assert (store.path / "index/data.mdb").stat().st_ino == inode
 
 
+def test_nor_for_deltas_on_a_lost_base(store: Store) -> None:
+    """They are in their packs and not in the index, and no index that is made anew could have them."""
+    first, second = (store.commit(state(seed)) for seed in (1, 2))
+    assert second.stats.total.delta_bytes
+    packs(store)[0].unlink()
+    shutil.rmtree(store.path / "index")
+    inodes = set()
+    for _ in range(3):
+        with castore.open(store.path) as other, pytest.raises(CorruptError):
+            other.load(second.id)
+        inodes.add((store.path / "index/data.mdb").stat().st_ino)
+    assert len(inodes) == 1 and first.id != second.id
+
+
 def test_a_head_that_names_another_branch_is_told(store: Store) -> None:
     store.commit(state(1))
     store.branch("nain")
