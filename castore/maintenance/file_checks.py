@@ -132,7 +132,8 @@ def _audit(repo: Repository) -> Iterator[str]:
         yield from [f"audit log: {report.broken}"] if report.broken else []
         return
     yield from (f"audit log: {error}" for error in report.errors)
-    known = [one.event.detail.removeprefix("to ") for one in entries if one.event.subject == "HEAD"]
+    moves = [one.event.detail for one in entries if one.event.subject == "HEAD" and one.event.detail.startswith("to ")]
+    known = [one.removeprefix("to ") for one in moves]
     if entries and entries[0].event.action == INIT:
         known = [_FIRST_BRANCH, *known]
         inits = [one.event.detail for one in entries if one.event.action == INIT]
