@@ -163,7 +163,7 @@ def complaint(harm: Harm, seen: Seen, store: Everything) -> str | None:
     if seen.wrong:
         return f"{harm}: {seen.wrong[0]}"
     if harm.file.startswith("index/"):
-        return f"{harm}: {next(iter(seen.lost))} does not load" if seen.lost else None
+        return f"{harm}: {next(iter(seen.lost))} does not load" if seen.lost and not seen.found else None
     if not seen.found:
         return None if outside(harm, store) else f"{harm}: not found"
     if isinstance(seen.report, CastoreError):

@@ -63,15 +63,17 @@ def test_what_a_doubtful_line_of_a_reflog_leads_to_is_kept(store: Store) -> None
 def test_loads_go_on_when_the_index_says_what_packs_do_not(store: Store) -> None:
     history = {store.commit(state(seed)).id: seed for seed in range(3)}
     access = store.repository.chunks.access
-    for change in ("offset", "pack", "gone"):
+    for change in ("offset", "pack", "gone", "raw_length", "kind"):
         access.refresh()
         index = access.index
         chunk, place = next((one, place) for one, place in index.items() if place.kind == castore.chunks.pack.TREE)
         if change == "gone":
             index.update(gone_records=[chunk])
         else:
-            wrong = replace(place, offset=place.offset + 1) if change == "offset" else replace(place, pack=bytes(16))
-            index.update(records=[(chunk, wrong)])
+            value = (
+                bytes(16) if change == "pack" else getattr(place, change) + 1
+            )  # the kind of a tree, plus 1: a commit
+            index.update(records=[(chunk, replace(place, **{change: value}))])
         with castore.open(store.path) as other:
             assert_loads(other, history)
         access.refresh()
