@@ -12,10 +12,12 @@ from castore import _fs, limits
 from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreError
 
 FORMAT_VERSION = 1
-FEATURES = frozenset({"packs-2", "provenance"})  # required features: what all that this version writes needs
+CHECKS = "checks"  # small files have checksums
+FEATURES = frozenset({"packs-2", "provenance", CHECKS})  # required features: what all that this version writes needs
 RETENTION = "retention"  # needed once something was dropped or pinned
 TIERS = "tiers"  # needed once a commit was moved to another tier
-KNOWN_FEATURES = FEATURES | {RETENTION, TIERS}  # all that this version understands
+LOST = "lost"  # needed once parts of history were given up
+KNOWN_FEATURES = FEATURES | {RETENTION, TIERS, LOST}  # all that this version understands
 NAME = "castore.toml"
 
 

@@ -40,7 +40,7 @@ def opened(of: Repository, directory: Path, make: bool = False) -> Iterator[Repo
         if known is not None:
             raise StorageError(
                 f"{directory} does not hold the store of copies that it held ({known}): is its disk mounted? If it is "
-                f"lost for good, delete its line of {of.path / 'mirrors'}"
+                f"lost for good, delete its line of {of.path / 'mirrors'}, and the first one"
             ) from None
         if not make:
             raise StorageError(f"{directory} holds no copies yet: run `castore mirror`") from None
@@ -50,7 +50,7 @@ def opened(of: Repository, directory: Path, make: bool = False) -> Iterator[Repo
     if known not in (None, settings.uuid):
         raise StorageError(
             f"{directory} holds another store ({settings.uuid}) than it did ({known}): is the right disk mounted? If "
-            f"it is meant, delete its line of {of.path / 'mirrors'}"
+            f"it is meant, delete its line of {of.path / 'mirrors'}, and the first one"
         )
     if make and known is None:
         with of.lock.held():

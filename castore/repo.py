@@ -11,10 +11,12 @@ from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
 from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError, UsageError
+from castore.history import marks
 from castore.history.accesses import Accesses
 from castore.history.audit import INIT
 from castore.history.audit_line import Event
 from castore.history.drops import Drops
+from castore.history.lost import Lost
 from castore.history.mirrors import Mirrors
 from castore.history.moves import TierMoves
 from castore.history.nearest_kept import nearest_kept
@@ -65,12 +67,14 @@ class Repository:
         compiling.on_compile = self.progress.note
         self.hash = hashing.by_name(self.config.hash)
         self.lock = _lock(path)
-        self.refs = Refs(path, 2 * self.hash.size, self.lock, self.config.audited)
+        checked = config.CHECKS in self.config.features
+        self.refs = Refs(path, 2 * self.hash.size, self.lock, self.config.audited, checked)
         self.audit = self.refs.audit
         self.drops = Drops(path, 2 * self.hash.size)
         self.pins = Pins(path, 2 * self.hash.size)
         self.signatures = Signatures(path, 2 * self.hash.size)
         self.moves = TierMoves(path, 2 * self.hash.size)
+        self.lost = Lost(path, 2 * self.hash.size)
         self.mirrors = Mirrors(path)
         self.verifications = Verifications(path, 2 * self.hash.size)
         self.accesses = Accesses(path, 2 * self.hash.size)
@@ -85,8 +89,10 @@ class Repository:
         """Before anything is written: the store names what a program must know to read what this one writes."""
         if config.FEATURES.union(more) - self.config.features:
             with self.lock.held():
+                marks.remove_empty(self.path)
                 config.require(self.path, config.FEATURES.union(more))
             self.config = config.read(self.path)
+            self.refs.reflog.checked = True
 
     def protection(self) -> Protection:
         """Which branches and tags are protected. Raises UsageError that names castore.toml and what is wrong there."""
@@ -103,8 +109,14 @@ class Repository:
             raise UsageError(f"{self.path / config.NAME}: {error}") from None
 
     def commit(self, commit_id: str) -> Commit:
-        """The commit of a full id in hex, with the tier that it is of now. Raises MissingError, CorruptError."""
+        """The commit of a full id in hex, with the tier that it is of now, and without what was given up before it.
+
+        Raises MissingError, CorruptError.
+        """
         found = codec.decode(commit_id, self.chunks.object(bytes.fromhex(commit_id), pack.COMMIT))
+        if config.LOST in self.config.features and (lost := self.lost.read()):
+            parents = tuple(one for one in found.parents if one not in lost)
+            found = replace(found, parents=parents, provenance=None if found.provenance in lost else found.provenance)
         moved = self.moves.get(commit_id)
         return found if moved is None else replace(found, tier=moved.tier)
 

@@ -155,7 +155,7 @@ def _load_all(bench: Bench, case: Case, stores: Stores, turn: int, samples: Mapp
 def _new_store(folder: Path, setting: Config) -> castore.Store:
     store = castore.init(folder)
     store.close()
-    config.write(replace(setting, uuid=config.new_uuid()), store.path)
+    config.write(replace(setting, uuid=store.repository.config.uuid), store.path)
     return castore.open(folder)
 
 

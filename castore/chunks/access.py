@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from castore import _fs
 from castore.chunks.environment import IndexDamagedError
 from castore.chunks.index import Index
+from castore.chunks.index_check import agrees
 from castore.chunks.reader import PackFiles
 from castore.chunks.rebuild import add_packs
 from castore.errors import CastoreError
@@ -40,6 +42,8 @@ class IndexAccess:
         self._progress = progress
         self._hash_size = files.format.hash_size
         self.read_only = not os.access(store, os.W_OK)
+        self.mends = True  # fsck reports what is wrong with it instead
+        self._agreed: tuple[int, int] | None = None  # the index that was compared with the packs, and is right
         self._temporary: TemporaryDirectory[str] | None = None
         self.index = self._open()
 
@@ -143,6 +147,29 @@ class IndexAccess:
                 add_packs(self.index, self._files, missing, self._progress)
                 self.after_update(self.index)
             return replaced or bool(missing)
+
+    def mend(self, missing: Collection[bytes] = ()) -> bool:
+        """Records can't be decoded, or are `missing`: make the index anew if what it says is not what packs say.
+
+        True: look again. What an index was found to agree with is not compared again.
+        """
+        if not self.mends:
+            return False
+        before = self.index
+        with contextlib.nullcontext() if self.read_only else self._lock.held():
+            if self.index is not before:
+                return True  # another thread did it
+            try:
+                version = (self.index.epoch(), self.index.count())
+                if version == self._agreed or agrees(self.index, self._files, missing):
+                    self._agreed = version
+                    return False
+            except IndexDamagedError:
+                pass
+            self._progress.note("the index was damaged, and is made anew from the packs")
+            self.rebuild()
+            self._agreed = (self.index.epoch(), self.index.count())
+            return True
 
     def close(self) -> None:
         self.index.close()

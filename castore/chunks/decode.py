@@ -30,6 +30,10 @@ class Wanted:
     out: memoryview
 
 
+def _missing(ids: Sequence[bytes], places: Sequence[Place | None]) -> set[bytes]:
+    return {one for one, place in zip(ids, places, strict=True) if place is None}
+
+
 class Decoder:
     """Decodes records into the caller's memory; every chunk is checked against its id. Safe from many threads."""
 
@@ -42,7 +46,7 @@ class Decoder:
     def places(self, ids: Sequence[bytes]) -> list[Place]:
         """Where records lie. Raises MissingError when one is in no pack."""
         found = self._access.use(lambda index: index.get_many(ids))
-        if None in found and self._access.look_again():
+        if None in found and (self._access.look_again() or self._access.mend(_missing(ids, found))):
             found = self._access.use(lambda index: index.get_many(ids))
         places = [place for place in found if place is not None]
         if len(places) != len(ids):
@@ -57,16 +61,23 @@ class Decoder:
     def decode(self, wanted: Sequence[Wanted]) -> None:
         """Fill every `out`. Raises CorruptError naming the record when bytes, checksum, payload or id are wrong."""
         gone = ""
-        for _ in range(_LOOKS):
+        for look in range(_LOOKS):
             try:
                 self._decode(wanted)
             except FileNotFoundError as error:
                 # gc or repack moved a record between the look-up and the read: the index says where it is now.
                 gone = error.filename
-                for item, place in zip(wanted, self.places([item.id for item in wanted]), strict=True):
-                    item.place = place
+                if look == _LOOKS - 2:
+                    self._access.mend()  # or the index is damaged, and names a pack that never was
+            except MissingError:
+                raise
+            except CorruptError:
+                if not self._access.mend():
+                    raise
             else:
                 return
+            for item, place in zip(wanted, self.places([item.id for item in wanted]), strict=True):
+                item.place = place
         raise MissingError(f"pack {gone} is gone; run `castore fsck` to see what it affects")
 
     def _decode(self, wanted: Sequence[Wanted]) -> None:

@@ -49,13 +49,19 @@ class PackFiles:
             if file is not None:
                 self._open.move_to_end(pack_id)
                 return file
-        path = pack_path(self.directory, pack_id)
+        path = self._path(pack_id)
         file = _OpenFile(path)
         with self._lock:
             self._open[pack_id] = file
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
         return file
+
+    def _path(self, pack_id: bytes) -> Path:
+        return pack_path(self.directory, pack_id)
+
+    def _is_named(self, pack_id: bytes, footer_hash: bytes) -> bool:
+        return pack_id == footer_hash
 
     def forget(self, pack_id: bytes) -> None:
         """Close a pack that was deleted."""
@@ -108,7 +114,7 @@ class PackFiles:
         fmt = self.format_of(pack_id)
         trailer = fmt.parse_trailer(self.read(pack_id, size - fmt.trailer_bytes, fmt.trailer_bytes), size)
         data = self.read(pack_id, trailer.footer_offset, size - fmt.trailer_bytes - trailer.footer_offset)
-        if self._hash.digest(data) != trailer.footer_hash or trailer.footer_hash != pack_id:
+        if self._hash.digest(data) != trailer.footer_hash or not self._is_named(pack_id, trailer.footer_hash):
             raise CorruptError("the pack's footer is damaged: its hash is wrong")
         return fmt.parse_footer(data, trailer.count, trailer.footer_offset)
 

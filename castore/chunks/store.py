@@ -93,14 +93,22 @@ class ChunkStore:
         if cached is not None:
             return cached
         place = self.places((record_id,))[0]
-        if pack.COMMIT in (kind, place.kind) and place.kind != kind:
-            raise CorruptError(f"object {record_id.hex()} is of the wrong kind; run `castore fsck`")
-        found = self._decoded(record_id, place)
+        try:
+            found = self._object(record_id, place, kind)
+        except CorruptError:
+            if not self.access.mend() and self.places((record_id,))[0] == place:
+                raise  # else the index was wrong about its kind or its length, and is no more
+            found = self._object(record_id, self.places((record_id,))[0], kind)
         self._objects[record_id] = found
         self._objects_bytes += len(found)
         while self._objects_bytes > _OBJECT_CACHE_BYTES:
             self._objects_bytes -= len(self._objects.popitem(last=False)[1])
         return found
+
+    def _object(self, record_id: bytes, place: Place, kind: int) -> bytes:
+        if pack.COMMIT in (kind, place.kind) and place.kind != kind:
+            raise CorruptError(f"object {record_id.hex()} is of the wrong kind; run `castore fsck`")
+        return self._decoded(record_id, place)
 
     def commits_with_prefix(self, prefix: str, most: int) -> list[str]:
         """Full ids, in hex, of up to `most` commits whose id starts with the hex digits `prefix`."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         GcReport,
         PruneReport,
         RepackReport,
+        SalvageReport,
         ScrubReport,
     )
     from castore.maintenance.upkeep.maintain import MaintainReport, TaskRun
@@ -299,6 +300,34 @@ def damage_record(errors: Sequence[FsckError]) -> list[dict[str, Any]]:
         }
         for error in errors
     ]
+
+
+def salvage_record(report: SalvageReport) -> dict[str, Any]:
+    """What was salvaged, and what was lost."""
+    return {
+        "path": str(report.path),
+        "whole": report.whole,
+        "sound": report.sound,
+        "packs": report.packs,
+        "records": report.records,
+        "commits": [
+            {
+                "id": one.commit,
+                "step": one.step,
+                "message": one.message,
+                "state": one.state,
+                "lost": list(one.lost),
+                "tree_lost": one.tree_lost,
+            }
+            for one in report.commits
+        ],
+        "lost_commits": list(report.lost_commits),
+        "lost_provenance": list(report.lost_provenance),
+        "refs": dict(report.refs),
+        "moved_refs": dict(report.moved_refs),
+        "lost_refs": list(report.lost_refs),
+        "branches": dict(report.branches),
+    }
 
 
 def scrub_record(report: ScrubReport | None) -> dict[str, Any]:

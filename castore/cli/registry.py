@@ -36,6 +36,7 @@ COMMANDS = {
     "audit": "Show who changed the store, when and how; check that log.",
     "repack": "Make new states fast to load, and old ones small.",
     "fsck": "Check checksums, links and bases; repair.",
+    "salvage": "Bring what is readable of a badly damaged store into a new one.",
     "scrub": "Read every byte and check it, from where the last scrub stopped.",
     "maintain": "Run what is due: mirror, prune, repack, gc, verify, scrub.",
     "metrics": "Print metrics for Prometheus, or as JSON.",

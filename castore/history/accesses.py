@@ -34,3 +34,7 @@ class Accesses:
     def forget(self, commits: Iterable[str]) -> None:
         """Take these commits out: they are gone."""
         self._file.forget(commits)
+
+    def problem(self) -> str:
+        """What is wrong with the file, in a line; "" for nothing."""
+        return self._file.problem()

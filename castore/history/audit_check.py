@@ -14,12 +14,14 @@ class AuditReport:
     """What was found. entries: how many can be read. head: the hash of the last of them, "" where there is none.
 
     errors: what is wrong, a line each, the first broken entry first. notes: what a crash may have left, or a hand.
+    broken: what is wrong with the log itself, whatever refs are at; "" for nothing.
     """
 
     entries: int
     head: str
     errors: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    broken: str = ""
 
     @property
     def ok(self) -> bool:
@@ -59,7 +61,7 @@ def check(log: AuditLog, size: int, refs: Mapping[str, str], known_head: str | N
         error, note = _against(ref, refs.get(ref), newest.get(ref))
         errors.extend(error)
         notes.extend(note)
-    return AuditReport(entries, head, tuple(errors), tuple(notes))
+    return AuditReport(entries, head, tuple(errors), tuple(notes), broken)
 
 
 def _break(line: Line, entries: int) -> str:

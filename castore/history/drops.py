@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from castore.errors import CorruptError
 from castore.history.marks import Mark, MarkFile
 
 PRESENT, PARTIAL, DROPPED = "present", "partial", "dropped"
@@ -52,16 +53,28 @@ class Drops:
         return PRESENT if drop is None else drop.state
 
     def add(self, drops: Iterable[Drop]) -> None:
-        """Note what is dropped from now on, all at once, in the place of what was noted of the same commits before."""
+        """Note what is dropped from now on, all at once, in the place of what was noted of the same commits before.
+
+        Raises CorruptError as `require_whole` does.
+        """
+        self.require_whole()
         self._file.update(added=[Mark(one.commit, one.time, (one.rule, *one.components)) for one in drops])
 
     def forget(self, commits: Iterable[str]) -> None:
-        """Take these commits out: they are gone themselves, or were committed again."""
-        self._file.forget(commits)
+        """Take these commits out: they are gone themselves, or were committed again. Raises CorruptError as `add`."""
+        known = [one for one in commits if self.get(one) is not None]
+        if known:
+            self.require_whole()
+            self._file.forget(known)
 
-    def damaged_lines(self) -> list[int]:
-        """The numbers, from 1, of the lines that cannot be read."""
-        return self._file.damaged_lines()
+    def require_whole(self) -> None:
+        """Raise CorruptError unless the file's checksum is right: by a changed line too much would be deleted."""
+        if not self._file.is_as_written():
+            raise CorruptError(self._file.problem())
+
+    def problem(self) -> str:
+        """What is wrong with the file, in a line; "" for nothing."""
+        return self._file.problem()
 
     def content(self) -> bytes:
         """What tells one state of the file from another."""

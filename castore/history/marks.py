@@ -1,6 +1,7 @@
 """Files that say something of commits, a line each: which are pinned, and of which the state was dropped.
 
-Such a file is written whole, as a ref is: after a crash it says what it said before, or all that was to be added.
+Such a file is written whole, as a ref is: after a crash it says what it said before, or all that was to be added. Its
+first line is a checksum of the others, so that a bit that flips, or an end that is lost, does not change what is kept.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from datetime import datetime
 from pathlib import Path
 
 from castore import _fs, limits
+from castore.chunks.hashing import checksum
 from castore.errors import CorruptError, UsageError
 from castore.history import ref_files
 from castore.history.line_text import TIME, escaped, format_time, parse_time, unescaped
 
+NAMES = ("dropped", "pins", "tiers", "accessed", "verified", "lost")
+_CHECK = re.compile(rb"check ([0-9a-f]{16})\n")
 _LINE = re.compile(rf"(?P<commit>[0-9a-f]+) {TIME}(?P<texts>(?:\t[^\t]*)+)")
 
 
@@ -58,6 +62,36 @@ def decode(line: bytes, id_hex_length: int) -> Mark | None:
     return Mark(found["commit"], time, texts)
 
 
+def empty(root: Path) -> list[str]:
+    """The names of the files in a store that have no byte."""
+    return [name for name in NAMES if (root / name).is_file() and not (root / name).stat().st_size]
+
+
+def remove_empty(root: Path) -> None:
+    """Before files get checksums, remove those with no byte: from then on such a one has lost all that it said.
+
+    Call with the store's lock held.
+    """
+    for name in empty(root):
+        _fs.remove(root / name)
+        _fs.sync_dir(root)
+
+
+def with_check(lines: bytes) -> bytes:
+    """Lines, after the line that vouches for them."""
+    return b"check %016x\n%s" % (checksum(lines), lines)
+
+
+def split_check(data: bytes) -> tuple[bytes, bool]:
+    """The lines of a file, and whether its first one vouches for them. One that older versions wrote has no such line,
+    and is believed."""
+    found = _CHECK.match(data)
+    if found is None:
+        return data, not data.startswith(b"check ")
+    lines = data[found.end() :]
+    return lines, int(found[1], 16) == checksum(lines)
+
+
 class MarkFile:
     """One such file of a store. At most one mark a commit, sorted by id."""
 
@@ -81,10 +115,24 @@ class MarkFile:
 
     def read_whole(self) -> dict[str, Mark]:
         """The same; raises CorruptError for damaged lines too, where a partial list would mislead."""
-        if lines := self.damaged_lines():
-            path = self._root / self._name
-            raise CorruptError(f"{path} has damaged lines: {', '.join(map(str, lines[:10]))}; delete or mend them")
+        if problem := self.problem():
+            raise CorruptError(problem)
         return self.read()
+
+    def problem(self) -> str:
+        """What is wrong with the file, in a line; "" for nothing."""
+        path = self._root / self._name
+        if lines := self.damaged_lines():
+            return (
+                f"{path} has damaged lines: {', '.join(map(str, lines[:10]))}; mend or delete them, and the first line"
+            )
+        if not self.is_as_written():
+            return f"{path} is damaged, or was changed by hand: look at it, and if all is right delete its first line"
+        return ""
+
+    def is_as_written(self) -> bool:
+        """Whether the checksum of the file is right, or it is of before there was one."""
+        return split_check(self.content())[1]
 
     def get(self, commit_id: str) -> Mark | None:
         """The mark of one commit, without reading the others'."""
@@ -134,12 +182,14 @@ class MarkFile:
 
     def _lines(self) -> Iterator[tuple[int, Mark | None]]:
         data = self.content()
-        for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else (), 1):
+        lines, _ = split_check(data)
+        first = 1 if lines is data else 2
+        for number, line in enumerate(lines.removesuffix(b"\n").split(b"\n") if lines else (), first):
             yield number, decode(line, self._id_hex_length)
 
     def _write(self, marks: Mapping[str, Mark]) -> None:
         data = b"".join(encode(marks[commit_id]) for commit_id in sorted(marks))
         if len(data) > limits.MAX_MARKS_BYTES:
             raise UsageError(f"{self._root / self._name} would take {len(data)} bytes, more than castore reads")
-        _fs.replace(self._root / self._name, data)
+        _fs.replace(self._root / self._name, with_check(data))
         self._known = None

@@ -45,13 +45,13 @@ class TierMoves:
         return list(self._moves())
 
     def forget(self, commits: Iterable[str]) -> None:
-        """Take these commits out: they are gone. A file with damaged lines is left as it is, for somebody to mend."""
-        if not self.damaged_lines():
+        """Take these commits out: they are gone. A damaged file is left as it is, for somebody to mend."""
+        if not self.problem():
             self._file.forget(commits)
 
-    def damaged_lines(self) -> list[int]:
-        """The numbers, from 1, of the lines that cannot be read."""
-        return self._file.damaged_lines()
+    def problem(self) -> str:
+        """What is wrong with the file, in a line; "" for nothing."""
+        return self._file.problem()
 
     def _moves(self) -> dict[str, TierMove]:
         content = self._file.content()

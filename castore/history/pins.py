@@ -28,6 +28,10 @@ class Pins:
         """All of them by commit. Raises CorruptError for a damaged line: a partial list would mislead gc."""
         return {mark.commit: Pin(mark.commit, mark.time, mark.texts[0]) for mark in self._file.read_whole().values()}
 
+    def readable(self) -> dict[str, Pin]:
+        """Those that can be read, whatever the others say."""
+        return {mark.commit: Pin(mark.commit, mark.time, mark.texts[0]) for mark in self._file.read().values()}
+
     def add(self, pin: Pin) -> None:
         """Pin a commit, or say anew why it is pinned."""
         self.read()
@@ -37,6 +41,10 @@ class Pins:
         """Let go of a commit."""
         self.read()
         self._file.update(removed=[commit_id])
+
+    def problem(self) -> str:
+        """What is wrong with the file, in a line; "" for nothing."""
+        return self._file.problem()
 
     def content(self) -> bytes:
         """What tells one state of the file from another."""

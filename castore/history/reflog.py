@@ -44,8 +44,12 @@ def values(entries: Sequence[ReflogEntry], current: str | None) -> list[str | No
 class Reflog:
     """The logs of a store. `ref` is `HEAD` or `refs/heads/NAME` throughout; other refs have no log, as in Git."""
 
-    def __init__(self, root: Path, id_hex_length: int) -> None:
-        """root: the store's own directory. id_hex_length: hex digits of a commit id in it."""
+    def __init__(self, root: Path, id_hex_length: int, checked: bool) -> None:
+        """root: the store's own directory. id_hex_length: hex digits of a commit id in it.
+
+        checked: new lines get a checksum, which older versions can't read.
+        """
+        self.checked = checked
         self._root = root
         self._id_hex_length = id_hex_length
 
@@ -60,8 +64,8 @@ class Reflog:
         return [entry for _, _, entry in self._lines(ref) if entry is not None]
 
     def damaged_lines(self, ref: str) -> list[int]:
-        """The numbers, from 1, of the lines that are neither an entry nor the trace of a crash."""
-        return [number for number, _, entry in self._lines(ref) if entry is None]
+        """The numbers, from 1, of the lines that are neither an entry as it was written nor the trace of a crash."""
+        return [number for number, _, entry in self._lines(ref) if entry is None or entry.is_doubtful]
 
     def append(self, ref: str, entry: ReflogEntry) -> None:
         """Add an entry, durably. Call with the store's lock held."""
@@ -69,7 +73,7 @@ class Reflog:
         repair = CANCEL + b"\n" if self._is_torn(ref) else b""
         self._clear_way(path)
         _fs.make_dirs(path.parent, self._root)
-        _fs.append(path, repair + encode(entry))
+        _fs.append(path, repair + encode(entry, self.checked))
 
     def delete(self, ref: str) -> None:
         """Delete a log. Call with the store's lock held."""
@@ -78,12 +82,12 @@ class Reflog:
     def expire(self, ref: str, before: datetime) -> int:
         """Drop the entries older than `before`, and lines that cannot be read. Call with the store's lock held.
 
-        Returns how many entries and unreadable lines went.
+        An entry that is doubtful stays: its time may be wrong. Returns how many entries and unreadable lines went.
         """
         kept: list[bytes] = []
         dropped = 0
         for _, line, entry in self._lines(ref):
-            if entry is not None and entry.time >= before:
+            if entry is not None and (entry.is_doubtful or entry.time >= before):
                 kept.append(line + b"\n")
             else:
                 dropped += 1

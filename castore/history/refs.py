@@ -42,14 +42,16 @@ class Refs:
     CorruptError when its file holds something else than a commit id.
     """
 
-    def __init__(self, root: Path, id_hex_length: int, lock: _fs.Lock, audited: bool = True) -> None:
+    def __init__(
+        self, root: Path, id_hex_length: int, lock: _fs.Lock, audited: bool = True, checked: bool = True
+    ) -> None:
         """root: the store's own directory. id_hex_length: hex digits of a commit id. lock: the store's.
 
-        audited: whether the audit log gets an entry of each change.
+        audited: whether the audit log gets an entry of each change. checked: whether lines of reflogs get a checksum.
         """
         self.id_hex_length = id_hex_length
         self.lock = lock
-        self.reflog = Reflog(root, id_hex_length)
+        self.reflog = Reflog(root, id_hex_length, checked)
         self.audit = AuditLog(root, audited, self.by_full_name)
         self._root = root
         self._id = re.compile(rf"[0-9a-f]{{{id_hex_length}}}")

@@ -51,6 +51,10 @@ class Verifications:
         """Take these commits out: they are gone."""
         self._file.forget(commits)
 
+    def problem(self) -> str:
+        """What is wrong with the file, in a line; "" for nothing."""
+        return self._file.problem()
+
 
 _MOST_CHARS = 1000  # of what names a replay: a line must have room for it
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 
 from castore.chunks import pack
-from castore.chunks.decode import Wanted
-from castore.chunks.index import Place
 from castore.errors import CorruptError
-from castore.limits import MIB
 from castore.maintenance.affected import affected
+from castore.maintenance.decode_check import by_pack, undecodable
+from castore.maintenance.file_checks import check_files
 from castore.maintenance.history_check import check_history
 from castore.maintenance.records import check_records, pack_name
 from castore.maintenance.repair import repair as repair_store
 from castore.maintenance.reports import FsckError, FsckReport
+from castore.maintenance.restoring import copied
 from castore.repo import Repository
 
 _MOST_ATTEMPTS = 5  # while gc goes on beside
@@ -22,11 +21,15 @@ _MOST_ATTEMPTS = 5  # while gc goes on beside
 
 @dataclass(slots=True)
 class _Findings:
-    """Collected while the packs are read. bad: damaged records with the problem; bad_packs: packs to be replaced."""
+    """Collected while the packs are read. bad: damaged records with the problem; bad_packs: packs to be replaced.
+
+    lost: records that can't be decoded, or that history needs and no pack has.
+    """
 
     errors: list[FsckError] = field(default_factory=list)
     bad: dict[bytes, FsckError] = field(default_factory=dict)
     bad_packs: set[bytes] = field(default_factory=set)
+    lost: set[bytes] = field(default_factory=set)
     listed: dict[bytes, list[tuple[bytes, pack.Entry]]] = field(default_factory=dict)  # id -> where footers list it
     packs: int = 0
     records: int = 0
@@ -34,7 +37,12 @@ class _Findings:
 
 
 def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
-    """Check packs, index, refs and history. What is wrong is reported; only a store that can't be opened raises."""
+    """Check packs, index, refs, history and small files. What is wrong is reported; only a store that can't be opened
+    raises.
+
+    repair: take from second directories of tiers what is lost here, put what is damaged out of service, and make the
+    index anew.
+    """
     done: list[str] = []
     for _ in range(_MOST_ATTEMPTS):
         epoch = repo.chunks.access.use(lambda index: index.epoch())
@@ -43,7 +51,16 @@ def fsck(repo: Repository, read_data: bool, repair: bool) -> FsckReport:
             break  # else gc swept meanwhile, and what looks wrong may be what it took
     if not repair or (report.ok and not done):
         return report
-    done.extend(repair_store(repo, findings.bad_packs, set(findings.bad)))
+    with copied(repo) as copies:
+        done.extend(copies.take(findings.lost))  # first, so that a crash finds more than there was, not less
+        done.extend(repair_store(repo, findings.bad_packs, by_pack(findings.bad)))
+        while findings.lost:  # a commit that was taken leads to a tree, that to chunks
+            findings, _ = _examined(repo, False, False, done)
+            taken = copies.take(findings.lost)
+            if not taken:
+                break
+            done.extend(taken)
+            repo.chunks.access.rebuild()  # deltas on what was taken count again
     return replace(fsck(repo, read_data, repair=False), repaired=tuple(done))
 
 
@@ -56,11 +73,16 @@ def _examined(repo: Repository, read_data: bool, repair: bool, done: list[str]) 
             done.append("rebuilt the index, which was wrong")
         else:
             findings.errors.append(FsckError("the index is wrong about some records; --repair rebuilds it"))
-    if read_data:
-        _check_chunks(repo, findings)
-    commits, history_errors, missing = check_history(repo)
-    bad = {**missing, **findings.bad}
-    errors = [*findings.errors, *affected(repo, bad, commits), *history_errors]
+    repo.chunks.access.mends = False
+    try:
+        if read_data:
+            findings.bad = undecodable(repo, findings.bad)
+        commits, history_errors, missing = check_history(repo)
+        bad = {**missing, **findings.bad}
+        errors = [*findings.errors, *affected(repo, bad, commits), *history_errors, *check_files(repo)]
+    finally:
+        repo.chunks.access.mends = True
+    findings.lost = {*bad, *(bytes.fromhex(error.record) for error in history_errors if error.record)}
     numbers = (findings.packs, findings.records, len(commits), findings.read_bytes)
     return findings, FsckReport(not errors, *numbers, tuple(errors))
 
@@ -127,59 +149,3 @@ def _footer(repo: Repository, pack_id: bytes) -> set[pack.Entry]:
         return set(repo.chunks.files.footer(pack_id))
     except (FileNotFoundError, CorruptError):
         return set()
-
-
-def _check_chunks(repo: Repository, findings: _Findings) -> None:
-    """Decode every record of the index and hash what comes out."""
-    items = repo.chunks.access.index.items()
-    repo.progress.start("Decoding", repo.chunks.access.index.count(), "records")
-
-    def work(batch: list[tuple[bytes, Place]]) -> list[tuple[bytes, FsckError]]:
-        return [bad for bad in (_decoded(repo, one, place) for one, place in batch) if bad is not None]
-
-    failed = {one: error for found in repo.chunks.pool.map(work, _batches(items)) for one, error in found}
-    repo.progress.finish()
-    failed.update(findings.bad)
-    for record_id, error in failed.items():
-        if not _fails_by_base(repo, record_id, failed):
-            findings.bad[record_id] = error
-
-
-def _fails_by_base(repo: Repository, record_id: bytes, failed: Container[bytes]) -> bool:
-    """Whether a record can't be decoded only because a base below it can't: it is good itself, and stays."""
-    index = repo.chunks.access.index
-    seen = {record_id}
-    level = [record_id]
-    while level:
-        places = [place for place in index.get_many(level) if place is not None]
-        level = list({base for place in places for base in place.bases} - seen)
-        if any(base in failed for base in level):
-            return True
-        seen.update(level)
-    return False
-
-
-def _decoded(repo: Repository, record_id: bytes, place: Place) -> tuple[bytes, FsckError] | None:
-    out = repo.chunks.decoder.scratch("fsck", place.raw_length)
-    try:
-        repo.chunks.decoder.decode([Wanted(record_id, place, out)])
-    except CorruptError as error:
-        if repo.chunks.access.index.get(record_id) != place:
-            return None  # gc swept it since it was listed, or a commit has put it anew
-        return record_id, FsckError(str(error), pack_name(place.pack), record_id.hex())
-    finally:
-        repo.progress.advance(1)
-    return None
-
-
-def _batches(items: Iterator[tuple[bytes, Place]]) -> Iterator[list[tuple[bytes, Place]]]:
-    batch: list[tuple[bytes, Place]] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += item[1].raw_length
-        if size >= MIB or len(batch) == 128:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

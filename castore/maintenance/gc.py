@@ -76,6 +76,7 @@ def _collect(
     pace: Pace,
 ) -> GcReport | None:
     """One attempt; None (or MissingError) when another gc, or a rebuild of the index, changed what it looked at."""
+    repo.drops.require_whole()
     marker = Marker(repo, tolerant)
     repo.progress.start("Marking", None, "commits")
     marker.mark(repo.tips())

@@ -1,8 +1,9 @@
-"""Whether every ref leads to commits, and every commit to its tree and its chunks."""
+"""Whether every ref and log leads to commits, and every commit to its tree and its chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from castore.chunks import pack
 from castore.chunks.closure import closure, depths
@@ -10,6 +11,7 @@ from castore.chunks.index import Place
 from castore.errors import CorruptError, MissingError
 from castore.history.drops import Drop
 from castore.maintenance.kept_part import kept_part
+from castore.maintenance.ref_hints import hints
 from castore.maintenance.reports import FsckError
 from castore.objects import references
 from castore.objects.commit import Commit
@@ -22,10 +24,10 @@ def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[by
     errors: list[FsckError] = []
     missing: dict[bytes, FsckError] = {}
     commits: list[str] = []
-    pending = _tips(repo, errors)
+    pending, named = _tips(repo, errors)
     seen: set[str] = set()
     trees: set[bytes] = set()
-    drops = _drops(repo, errors)
+    drops = _drops(repo)
     repo.progress.start("Checking history", None, "commits")
     while pending:
         commit_id, source = pending.pop()
@@ -36,6 +38,8 @@ def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[by
             commit = repo.commit(commit_id)
         except CorruptError as error:
             problem = f"{source} leads to commit {commit_id}, which cannot be read: {error}"
+            if source in named:
+                problem += hints(repo, source, named[source])
             errors.append(FsckError(problem, record=commit_id, commits=(commit_id,)))
             continue
         commits.append(commit_id)
@@ -47,23 +51,17 @@ def check_history(repo: Repository) -> tuple[list[str], list[FsckError], dict[by
     return commits, errors, missing
 
 
-def _drops(repo: Repository, errors: list[FsckError]) -> dict[str, Drop]:
-    """What was dropped of which commit; what can't be read of it is an error."""
+def _drops(repo: Repository) -> dict[str, Drop]:
+    """What was dropped of which commit, as far as it can be read."""
     try:
-        if lines := repo.drops.damaged_lines():
-            problem = "has damaged lines, and what they say was dropped is looked for; delete them"
-            errors.append(FsckError(f"{repo.path / 'dropped'} {problem}: {', '.join(map(str, lines[:10]))}"))
-        if lines := repo.moves.damaged_lines():
-            problem = "has damaged lines, and their commits count as of the tier of before; delete them"
-            errors.append(FsckError(f"{repo.path / 'tiers'} {problem}: {', '.join(map(str, lines[:10]))}"))
         return repo.drops.read()
-    except CorruptError as error:
-        errors.append(FsckError(str(error)))
-        return {}
+    except CorruptError:
+        return {}  # told where the file is looked at
 
 
-def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
-    """(commit id, what names it) of every ref; what can't be read of a ref is an error."""
+def _tips(repo: Repository, errors: list[FsckError]) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """(commit id, what names it) of every ref and log, and refs' names by what they are called; what can't be read of a
+    ref is an error."""
     found: list[tuple[str, str]] = []
     refs = repo.refs
     try:
@@ -72,25 +70,32 @@ def _tips(repo: Repository, errors: list[FsckError]) -> list[tuple[str, str]]:
             found.append((head.commit, "HEAD"))
     except CorruptError as error:
         errors.append(FsckError(str(error)))
-    try:
-        found.extend((pinned, "a pin") for pinned in repo.pins.read())
-    except CorruptError as error:
-        errors.append(FsckError(str(error)))
+    with contextlib.suppress(CorruptError):  # told where the file is looked at
+        found.extend((pinned, "a pin") for pinned in repo.pins.readable())
     named = [(f"branch {name!r}", refs.branch, name) for name in refs.branch_names()]
     named += [(f"tag {name!r}", refs.tag, name) for name in refs.tag_names()]
     for what, read, name in named:
         try:
             commit = read(name)
         except CorruptError as error:
-            errors.append(FsckError(str(error)))
+            errors.append(FsckError(f"{error}{hints(repo, what, name)}"))
         else:
             if commit is not None:
                 found.append((commit, what))
-    for ref in refs.reflog.refs():
-        lines = refs.reflog.damaged_lines(ref)
-        if lines:
-            errors.append(FsckError(f"the reflog of {ref} has damaged lines: {', '.join(map(str, lines[:10]))}"))
-    return found
+    tips = [*_logged(repo), *found]  # the last are looked at first: a branch is a better name than its log
+    return tips, {what: name for what, _, name in named}
+
+
+def _logged(repo: Repository) -> Iterator[tuple[str, str]]:
+    """What reflogs lead to and the store has: a log outlives what gc has taken."""
+    reflog = repo.refs.reflog
+    for ref in reflog.refs():
+        with contextlib.suppress(CorruptError):  # told where the file is looked at
+            ids = {one for entry in reflog.read(ref) for one in (entry.old, entry.new) if one is not None}
+            listed = sorted(ids)
+            places = repo.chunks.access.use(lambda index, ids=listed: index.get_many([*map(bytes.fromhex, ids)]))  # type: ignore[misc]
+            there = [one for one, place in zip(listed, places, strict=True) if place is not None]
+            yield from ((one, f"the reflog of {ref}") for one in there)
 
 
 def _check_provenance(repo: Repository, commit: Commit, seen: set[bytes], missing: dict[bytes, FsckError]) -> None:

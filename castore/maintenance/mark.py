@@ -23,7 +23,7 @@ def logged(repo: Repository, expire_before: datetime) -> set[str]:
         (entry.old, entry.new)
         for ref in repo.refs.reflog.refs()
         for entry in repo.refs.reflog.read(ref)
-        if entry.time >= expire_before or protection.keeps_log(ref)
+        if entry.is_doubtful or entry.time >= expire_before or protection.keeps_log(ref)
     ]
     return {one for pair in recent for one in pair if one is not None}
 

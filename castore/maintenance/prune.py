@@ -75,6 +75,7 @@ def _carried_out(repo: Repository, decision: Decision, time: datetime) -> PruneR
     report = PruneReport(False, tuple(decision.verdicts.values()), decision.warnings)
     if report.changed:
         repo.require_features(config.RETENTION)
+        repo.drops.require_whole()
         repo.audit.append(*(Event("prune", one.commit.id, detail=_told(one)) for one in report.changed))
         repo.drops.add([Drop(one.commit.id, time, one.rule, one.components) for one in report.changed])
     return report

@@ -18,8 +18,10 @@ from castore.history.audit_line import Event
 from castore.repo import Repository
 
 
-def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> list[str]:
+def repair(repo: Repository, bad_packs: set[bytes], bad_in: Mapping[bytes, set[bytes]]) -> list[str]:
     """Replace damaged packs by new ones with their good records, and rebuild the index. Returns what was done.
+
+    bad_in: damaged records, by the pack that they are in.
 
     The damaged packs are kept in `quarantine/`. History is not touched: a commit that lost a chunk stays, and says so
     when it is loaded; committing the same state again writes the chunk again.
@@ -28,9 +30,9 @@ def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> 
     repo.require_features()
     with repo.lock.held():
         access = repo.chunks.access
-        repo.audit.append(Event("repair", detail=f"{len(bad_packs)} packs and {len(bad_records)} records were damaged"))
+        records = sum(map(len, bad_in.values()))
+        repo.audit.append(Event("repair", detail=f"{len(bad_packs)} packs and {records} records were damaged"))
         access.refresh()
-        bad_in = access.use(lambda index: _by_pack(index, bad_records))
         replaced: dict[bytes, SealedPack | None] = {}
         for pack_id in sorted((bad_packs | bad_in.keys()) & set(repo.chunks.files.ids())):
             replaced[pack_id], kept = _replace(repo, pack_id, bad_in.get(pack_id, set()))
@@ -46,16 +48,6 @@ def repair(repo: Repository, bad_packs: set[bytes], bad_records: set[bytes]) -> 
     done.extend(damaged)
     done.append(f"rebuilt the index: {access.index.count()} records")
     return done
-
-
-def _by_pack(index: Index, records: set[bytes]) -> dict[bytes, set[bytes]]:
-    """Records by the pack in which the index has them. Copies in other packs are none of their business."""
-    ids = sorted(records)
-    found: dict[bytes, set[bytes]] = {}
-    for record_id, place in zip(ids, index.get_many(ids), strict=True):
-        if place is not None:
-            found.setdefault(place.pack, set()).add(record_id)
-    return found
 
 
 def _replace(repo: Repository, pack_id: bytes, bad_records: set[bytes]) -> tuple[SealedPack | None, int]:

@@ -133,6 +133,52 @@ class FsckReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SalvagedCommit:
+    """A commit that was found in a damaged store.
+
+    state: "present", "partial" or "dropped". lost: the paths of its tensors that can't be read. tree_lost: nor can what
+    says which there were.
+    """
+
+    commit: str
+    step: int | None
+    message: str
+    state: str
+    lost: tuple[str, ...] = ()
+    tree_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SalvageReport:
+    """What `salvage` found, and what it did not.
+
+    path: of the new store. packs, records: that were read, and that are good. sound: fsck finds nothing in the new
+    store. commits: oldest first. lost_commits: that others came from. lost_provenance: commits of which what says how
+    they came about is lost. refs: branches and tags by full name, with their commits; moved_refs: those of them that
+    could not be read or led to what is lost, with what said where they were; lost_refs: those that lead to nothing.
+    branches: made for commits to which nothing led.
+    """
+
+    path: Path
+    packs: int
+    records: int
+    sound: bool
+    commits: tuple[SalvagedCommit, ...]
+    lost_commits: tuple[str, ...]
+    lost_provenance: tuple[str, ...]
+    refs: Mapping[str, str]
+    moved_refs: Mapping[str, str]
+    lost_refs: tuple[str, ...]
+    branches: Mapping[str, str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was lost."""
+        lost = any(one.lost or one.tree_lost for one in self.commits)
+        return self.sound and not (lost or self.lost_commits or self.lost_provenance or self.lost_refs)
+
+
+@dataclass(frozen=True, slots=True)
 class Mirrored:
     """What became of the copies in one directory.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from castore import repo as repositories
 from castore.config import Config
 from castore.errors import StoreExistsError
-from castore.progress import Progress
+from castore.progress import Progress, Silent
 from castore.store.accounts import Accounts
 from castore.store.committing import Committing
 from castore.store.history import History
@@ -18,6 +20,9 @@ from castore.store.loading import Loading
 from castore.store.refs import RefNames
 from castore.store.tiering import Tiering
 from castore.store.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from castore.maintenance.reports import SalvageReport
 
 
 def open(path: str | Path, create: bool = False, progress: Progress | None = None) -> Store:
@@ -44,6 +49,22 @@ def init(path: str | Path, hash: str = "xxh3-128", shared: str | None = None) ->
     target = path if path.name == repositories.NAME else path / repositories.NAME
     repositories.create(target, Config(hash=hash), shared)
     return Store(target)
+
+
+def salvage(
+    damaged: str | Path, target: str | Path, others: Sequence[str | Path] = (), progress: Progress | None = None
+) -> SalvageReport:
+    """Make a new store of what is readable in a badly damaged one, which is not written to.
+
+    target: where: `target` itself if it is named `.castore`, else `target/.castore`. others: directories with copies of
+    commits or packs of the damaged store. What is lost of commits that are kept counts as dropped.
+
+    Raises StoreNotFoundError, StoreExistsError, StorageError; UsageError when there is no record in any of the files.
+    """
+    from castore.history.actor import now
+    from castore.maintenance.salvaging.salvage import salvage as run
+
+    return run(Path(damaged), Path(target), [Path(one) for one in others], now(), progress or Silent())
 
 
 def discover(start: Path) -> Path:

@@ -135,6 +135,7 @@ def test_records_that_are_reached_on_countless_ways_are_decoded_once(store: repo
 
 
 def test_a_circle_in_the_index_is_refused(store: repo.Repository) -> None:
+    store.chunks.access.mends = False  # else it is made anew
     write(store, [Node(), Node((0,)), Node((1, 0)), Node((2,))])
     change(store, 1, bases=(id_of(store, 2),))
     for number in (1, 2, 3):
@@ -152,6 +153,7 @@ def test_bases_of_any_length_and_several_times_the_same(store: repo.Repository) 
 
 
 def test_a_record_that_does_not_fit_its_bases_is_refused(store: repo.Repository) -> None:
+    store.chunks.access.mends = False  # else it is made anew
     dag = [Node(), Node(), Node((0, 1)), Node((0,), in_place=True), Node()]
     write(store, dag)
     other = id_of(store, 1)
@@ -185,6 +187,7 @@ def test_a_base_that_is_in_no_pack_is_named(store: repo.Repository) -> None:
 
 
 def test_a_damaged_base_is_told_with_the_chunk_that_it_was_wanted_for(store: repo.Repository) -> None:
+    store.chunks.access.mends = False  # else it is made anew
     write(store, [Node(), Node((0,), in_place=True), Node(), Node((1, 2)), Node((3,))])
     change(store, 0, checksum=1)
     with pytest.raises(CorruptError, match=f"chunk {id_of(store, 4).hex()} .* base {id_of(store, 0).hex()}"):

@@ -77,6 +77,7 @@ def test_gc_copies_what_is_alive_into_packs_of_version_2(store: Store) -> None:
 def test_deltas_that_are_copied_keep_their_bases(store: Store) -> None:
     from castore.maintenance.copying import Copier
 
+    store._repo.require_features()
     index = store._repo.chunks.access.index
     before = dict(index.items())
     with Copier(store._repo) as copier:

@@ -31,6 +31,10 @@ REPACK = {
     *("dry_run", "finished", "encoded_chunks", "encoded_bytes", "moved_records", "small_packs", "damaged"),
     *("before_packs", "after_packs", "before_bytes", "after_bytes"),
 }
+SALVAGE = {
+    *("path", "whole", "sound", "packs", "records", "commits", "lost_commits", "lost_provenance"),
+    *("refs", "moved_refs", "lost_refs", "branches"),
+}
 SCRUB = {"busy", "read_bytes", "share", "finished", "warnings", "errors"}
 TASK = {
     "name",
@@ -215,6 +219,32 @@ def test_fsck(history: InProcess) -> None:
         error["pack"] in pack.name and error["record"] and set(error["commits"]) <= known for error in found["errors"]
     )
     assert any(error["commits"] for error in found["errors"])
+
+
+def test_salvage(history: InProcess) -> None:
+    """In JSON and for people, of a store that does not open and lacks the footers and half of a pack."""
+    store = history.directory / ".castore"
+    ids = [commit["id"] for commit in history.json("log")]
+    (store / "castore.toml").write_text("nonsense")
+    for path in (store / "packs").rglob("*.pack"):
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-30])
+    assert history.run("log").returncode == 9
+    record = history.json("salvage", ".", "new")
+    check(record, SALVAGE)
+    assert record["whole"] is record["sound"] is True and record["refs"]["refs/heads/main"] == ids[0]
+    for commit in record["commits"]:
+        check(commit, {"id", "step", "message", "state", "lost", "tree_lost"})
+    assert [commit["id"] for commit in record["commits"]] == ids[::-1]
+    largest = max((store / "packs").rglob("*.pack"), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[2000] ^= 1  # of the weights
+    largest.write_bytes(data)
+    told = history.run("salvage", ".", "newer")
+    assert told.returncode == 9
+    assert "lost: of commit " in told.stdout and "model.pt" in told.stdout
+    assert told.stdout.splitlines()[-1].startswith(str(history.directory / "newer" / ".castore") + ": 3 commits, ")
+    assert history.run("salvage", ".", "newer").returncode == 3
 
 
 def test_scrub(history: InProcess) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+import castore
 from castore.testing.power_cuts import BY_CHANCE, KINDS, Cut, Trace, cuts, put_cut
 from castore.testing.survival import violation
 from tests.crashes.kills import kill
@@ -51,6 +52,9 @@ def check(scene: Scene, trace: Trace, cut: Cut, place: Path) -> str | None:
     place.mkdir()
     put_cut(cut, place)
     try:
+        if scene.is_damaged:
+            with castore.open(place) as store:
+                store.fsck(repair=True)
         found = violation(place, trace.told(cut.position), scene.states, state(99))
     except Exception as error:
         found = f"{type(error).__name__}: {error}"

@@ -75,6 +75,8 @@ def _problem(name: str, scene: _Refused, whole: Scene) -> str | None:
         return None if scene.name else "nothing was refused"
     told = [one.account for one in whole.traces[0].acknowledged[scene.acknowledged - 1 : scene.acknowledged + 1]]
     with castore.open(scene.root, create=True) as store:
+        if scene.is_damaged:
+            store.fsck(repair=True)
         seen = Account.of(store)
     for part in ("branches", "tags"):
         any_of = [getattr(one, part) for one in told]

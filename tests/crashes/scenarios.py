@@ -18,6 +18,7 @@ from castore.store import Store
 from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, put_killed, recording
 from castore.testing.survival import NOTHING, Account
 from tests.chunks import fixture_v1
+from tests.samples import flip, packs
 from tests.tiered import tiered
 
 START = datetime.now(timezone.utc) - timedelta(days=1)
@@ -32,17 +33,20 @@ def state(seed: int) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Scene:
-    """root: where the store is made. states: what was committed, by commit id. traces: what was recorded."""
+    """root: where the store is made. states: what was committed, by commit id. traces: what was recorded.
+
+    is_damaged: the store was when it began, and `fsck --repair` is to make it whole.
+    """
 
     root: Path
+    is_damaged: bool = False
     states: dict[str, Any] = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
 
     def open(self, progress: castore.progress.Progress | None = None) -> Store:
         path = self.root / ".castore"
         if not path.exists():
-            repo.create(path)
-            config.write(config.Config(chunk_elements=1024, max_depth=2), path)
+            repo.create(path, config.Config(chunk_elements=1024, max_depth=2))
         return castore.open(path, progress=progress)
 
     def commit(
@@ -342,6 +346,26 @@ def tier_copy(scene: Scene) -> None:
             record.acknowledge(store)
             store.mirror()
             record.acknowledge(store)
+
+
+@scenario
+def repair_from_copy(scene: Scene) -> None:
+    """What is damaged and lost is taken from the directory of a tier, and damaged packs are put out of service."""
+    scene.open().close()
+    (scene.root / "disk2").mkdir()
+    with tiered(scene.root, "[tiers.archive]\ndirectory = 'disk2/copies'\n") as store:
+        for seed in (1, 2):
+            scene.commit(store, seed, tier="archive")
+        store.mirror()
+        first, second = packs(store)
+        scene.commit(store, 3)
+    flip(first, 100)
+    second.unlink()
+    scene.is_damaged = True
+    with scene.open() as store, scene.recorded(store) as record:
+        report = store.fsck(repair=True)
+        assert report.ok and any(line.startswith("took ") for line in report.repaired)
+        record.acknowledge(store)
 
 
 @scenario

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xxhash
 from independent_codecs import FormatError
 from independent_reader import IndependentReader, Leaf
 from safetensors.torch import save_file
@@ -248,7 +249,9 @@ def test_history_reads_from_refs_and_logs(store: castore.Store) -> None:
     assert reader.commit(first.id)["meta"] == {"k": "v"}
     assert reader.provenance(first.id) == reader.provenance(second.id) == store.provenance(first.id).sections
     for name in ("logs/HEAD", "logs/refs/heads/main"):
-        lines = (store.path / name).read_text("utf-8").splitlines()
+        checked = [line.split(" ", 1) for line in (store.path / name).read_text("utf-8").splitlines()]
+        assert [check for check, _ in checked] == [xxhash.xxh3_64_hexdigest(line.encode()) for _, line in checked]
+        lines = [line for _, line in checked]
         assert [line.split(" ")[:2] for line in lines] == [["0" * len(first.id), first.id], [first.id, second.id]]
         assert [line.split("\t")[1] for line in lines] == ["commit: first", "commit: step 12: second"]
 

@@ -79,11 +79,52 @@ def test_a_damaged_line_hides_no_other(tmp_path: Path) -> None:
     drops = Drops(tmp_path, 32)
     drops.add([Drop(digit * 32, NOW, "--keep-last 1") for digit in "abc"])
     lines = (tmp_path / "dropped").read_bytes().split(b"\n")
-    lines[1] = lines[1].replace(b" ", b"", 1)
+    lines[2] = lines[2].replace(b" ", b"", 1)
     (tmp_path / "dropped").write_bytes(b"\n".join(lines))
     again = Drops(tmp_path, 32)
-    assert set(again.read()) == {"a" * 32, "c" * 32} and again.damaged_lines() == [2]
+    assert set(again.read()) == {"a" * 32, "c" * 32} and "damaged lines: 3;" in again.problem()
     assert again.get("b" * 32) is None and again.get("c" * 32) is not None
+
+
+@given(st.lists(MARKS, min_size=1, max_size=3, unique_by=lambda mark: mark.commit), st.data())
+def test_every_flipped_bit_and_every_cut_is_told(marks: list[Mark], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "pins"
+        MarkFile(Path(directory), "pins", 32).update(added=marks)
+        content = bytearray(path.read_bytes())
+        if data.draw(st.booleans()):
+            bit = data.draw(st.integers(0, 8 * len(content) - 1))
+            content[bit // 8] ^= 1 << bit % 8
+        else:
+            del content[data.draw(st.integers(1, len(content) - 1)) :]
+        path.write_bytes(content)
+        damaged = MarkFile(Path(directory), "pins", 32)
+        assert damaged.problem()
+        with pytest.raises(CorruptError):
+            damaged.read_whole()
+
+
+def test_files_of_before_there_were_checksums_are_read(tmp_path: Path) -> None:
+    line = encode(Mark("a" * 32, NOW, ("--keep-last 1",)))
+    (tmp_path / "dropped").write_bytes(line)
+    drops = Drops(tmp_path, 32)
+    assert set(drops.read()) == {"a" * 32} and not drops.problem()
+    drops.add([Drop("b" * 32, NOW, "--keep-last 1")])
+    assert (tmp_path / "dropped").read_bytes().startswith(b"check ")
+    (tmp_path / "dropped").write_bytes(line[:30])
+    assert drops.problem()
+
+
+def test_nothing_is_added_to_drops_that_were_changed(tmp_path: Path) -> None:
+    drops = Drops(tmp_path, 32)
+    drops.add([Drop("a" * 32, NOW, "--keep-last 1", ("optimizer",))])
+    path = tmp_path / "dropped"
+    path.write_bytes(path.read_bytes().replace(b"\toptimizer", b")optimizer"))  # a bit of the TAB
+    with pytest.raises(CorruptError, match="first line"):
+        drops.add([Drop("b" * 32, NOW, "--keep-last 1")])
+    with pytest.raises(CorruptError, match="first line"):
+        drops.forget(["a" * 32])
+    assert b"b" * 32 not in path.read_bytes()
 
 
 def test_damaged_pins_are_not_added_to(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def entry(number: int, message: str = "commit", time: datetime = NOON) -> Reflog
 
 @pytest.fixture
 def reflog(tmp_path: Path) -> Reflog:
-    return Reflog(tmp_path, 32)
+    return Reflog(tmp_path, 32, checked=True)
 
 
 @settings(deadline=None)
@@ -77,6 +77,27 @@ def test_the_line_reads_as_documented() -> None:
     assert encode(written) == expected.encode()
 
 
+@given(entries, st.data())
+def test_every_flipped_bit_of_a_line_is_told(written: ReflogEntry, data: st.DataObject) -> None:
+    line = bytearray(encode(written, with_check=True)[:-1])
+    assert decode(bytes(line), 32) == decode(encode(written)[:-1], 32)
+    bit = data.draw(st.integers(0, 8 * len(line) - 1))
+    line[bit // 8] ^= 1 << bit % 8
+    found = decode(bytes(line), 32)
+    assert found is None or found.is_doubtful
+
+
+def test_a_doubtful_entry_is_read_told_and_kept(reflog: Reflog, tmp_path: Path) -> None:
+    for number in range(3):
+        reflog.append(MAIN, entry(number))
+    path = tmp_path / "logs" / MAIN
+    path.write_bytes(path.read_bytes().replace(b" 1735732800.", b" 1035732800.", 1))
+    assert [one.is_doubtful for one in reflog.read(MAIN)] == [True, False, False]
+    assert reflog.damaged_lines(MAIN) == [1]
+    reflog.expire(MAIN, NOON + timedelta(days=1))
+    assert [one.new for one in reflog.read(MAIN)] == [IDS[0]]
+
+
 def test_a_time_without_an_offset_is_refused() -> None:
     with pytest.raises(UsageError, match="no UTC offset"):
         encode(ReflogEntry(None, IDS[0], "ada", datetime(2025, 1, 1), ""))
@@ -102,7 +123,7 @@ def test_a_line_that_a_crash_cut_short_is_skipped_and_the_next_is_not_glued_to_i
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     root = tmp_path_factory.mktemp("store")
-    reflog = Reflog(root, 32)
+    reflog = Reflog(root, 32, checked=True)
     reflog.append("HEAD", entry(0))
     with (root / "logs/HEAD").open("ab") as log:
         log.write(encode(entry(1))[:-cut])

@@ -252,3 +252,24 @@ def test_a_clock_that_went_back_is_said_and_the_round_goes_on(store: Store) -> N
     report = scrub(store.repository, Pace(), within_s=10 * DAY, every_s=DAY)
     assert len(report.warnings) == 1 and "clock" in report.warnings[0]
     assert State.read(store.path).scrub.began == pytest.approx(time.time(), abs=60)
+
+
+def test_a_pack_that_the_index_leaves_out_is_read_too(store: Store) -> None:
+    fill(store, 2)
+    path = packs(store)[0]
+    flip(path, path.stat().st_size - 30)
+    (store.path / "index" / "data.mdb").unlink()
+    with castore.open(store.path) as other:
+        assert [error.pack for error in whole(other).errors] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["pins", "logs/refs/heads/main", "audit", "refs/heads/main"])
+def test_files_that_are_no_packs_are_checked_in_every_run(store: Store, name: str) -> None:
+    fill(store, 2)
+    store.pin("main~1", "of use")
+    flip(store.path / name, 5)
+    for _ in range(2):
+        report = store.scrub(time_s=1e-9)
+        assert report is not None and report.errors, name
+    flip(store.path / name, 5)
+    assert whole(store).errors == ()

@@ -22,13 +22,16 @@ Examples:
 @click.command("fsck", epilog=EPILOG)
 @click.option("--read-data", is_flag=True, help="Read and decode every record, and check it against its id.")
 @click.option(
-    "--repair", is_flag=True, help="Rebuild the index and take damaged records out of service; good history stays."
+    "--repair",
+    is_flag=True,
+    help="Take what is lost from second directories of tiers, put damaged records out of service, rebuild the index.",
 )
 @json_option
 @pass_session
 @click.pass_context
 def command(ctx: click.Context, session: Session, read_data: bool, repair: bool, as_json: bool) -> None:
-    """Check the store's checksums, links and bases, and name the commits that any damage affects.
+    """Check the store's checksums, links and bases, its small files and its audit log, and name the commits that any
+    damage affects.
 
     Exits with 9 if something is wrong, or is still wrong after --repair.
     """

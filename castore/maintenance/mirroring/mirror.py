@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from castore import config
 from castore.copies import directories, opened
 from castore.errors import CastoreError, CorruptError
 from castore.history.drops import DROPPED
@@ -118,7 +119,11 @@ class _Directory:
             self.failed.append(f"{commit.id[:12]} can't be copied: {error}")
 
     def _say(self, target: Repository, commits: Container[str]) -> None:
-        """Of which tiers commits are now. Call with the target's lock held."""
+        """Of which tiers commits are now, and what was given up before them. Call with the target's lock held."""
+        lost = self._repo.lost.read()
+        if lost - target.lost.read():
+            target.require_features(config.LOST)
+            target.lost.add(lost, self._clock())
         target.moves.add(move for move in self._repo.moves.read().values() if move.commit in commits)
 
 

@@ -47,7 +47,7 @@ class MirrorRefs:
                 covered.update(self.before([commit_id]))
         head = self._source.refs.head().branch
         if head is not None and head != refs.head().branch:
-            refs.set_head(self._change(time), branch=head)
+            refs.set_head(Change(_AUTHOR, time, f"mirror: to {head}"), branch=head)
 
     def _move(self, name: str, commit_id: str, time: datetime) -> None:
         refs = self._target.refs

@@ -2,11 +2,12 @@
 
 Packs are read in the order of their ids, which are hashes: a round goes over them all, and what is added behind it is
 read in the next one. So every byte is read once in the time that `[scrub] within` says, and a pack that gc or repack
-writes meanwhile is new, and was checked when it was copied.
+writes meanwhile is new, and was checked when it was copied. Files that are no packs are read in each run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from castore.chunks import pack
 from castore.errors import CorruptError
 from castore.maintenance.affected import affected
 from castore.maintenance.damage import tell_of_damage
+from castore.maintenance.file_checks import check_files
 from castore.maintenance.history_check import check_history
 from castore.maintenance.pace import Pace
 from castore.maintenance.records import CheckedRecord, check_records, pack_name
@@ -47,10 +49,11 @@ def scrub(repo: Repository, pace: Pace, within_s: float | None = None, every_s: 
         state.scrub.began = now
     if state.scrub.began is None:
         state.scrub = ScrubState(now, damaged_before=state.scrub.damaged_before, finished=state.scrub.finished)
-    sizes = repo.chunks.access.use(lambda index: dict(index.packs()))
+    sizes = _sizes(repo)
     share = 1.0 if within_s is None else min(1.0, (now - (state.scrub.began or now) + every_s) / within_s)
     run = _Run(repo, pace, state, sizes, int(share * sum(sizes.values())))
     errors: list[FsckError] = []
+    run.found.errors.extend(check_files(repo))  # small, so each run reads all of them
     try:
         run.go()
     finally:  # also of a run that is interrupted: what it found is told before its place is noted
@@ -66,6 +69,16 @@ def scrub(repo: Repository, pace: Pace, within_s: float | None = None, every_s: 
         errors=tuple(errors),
         warnings=tuple(warnings),
     )
+
+
+def _sizes(repo: Repository) -> dict[bytes, int]:
+    """Every pack with its size: those that the index knows, and those that it leaves out since they are damaged."""
+    sizes: dict[bytes, int] = repo.chunks.access.use(lambda index: dict(index.packs()))
+    for pack_id in repo.chunks.files.ids():
+        if pack_id not in sizes:
+            with contextlib.suppress(FileNotFoundError):
+                sizes[pack_id] = repo.chunks.files.size(pack_id)
+    return sizes
 
 
 class _Run:
