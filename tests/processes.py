@@ -13,7 +13,7 @@ from typing import Any
 _LOADED = [
     "torch._dynamo",  # what torch.optim loads at the first optimizer
     *("torch", "numba", "castore.kernels.native", "castore.codecs.byte_planes", "castore.operations.commit"),
-    *("castore.operations.load", "castore.state.live", "tests.workers"),
+    *("castore.operations.load", "castore.state.live", "tests.workers", "tests.warmed"),
 ]
 _ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")

@@ -53,6 +53,7 @@ class Environment:
         if not read_only:
             for made in (data, directory / "lock.mdb"):
                 _fs.settle_mode(made)
+            self.env.reader_check()  # one that was killed as it read would keep its slot, and old pages, for good
         self.inode = data.stat().st_ino
         create = not read_only
         self.records = self.env.open_db(b"records", create=create)
