@@ -251,11 +251,13 @@ def test_a_reader_that_was_killed_as_it_read_pins_no_pages_once_somebody_opens_t
         return child
 
     with castore.open(path) as store:  # whoever is the only one to open an index begins with an empty table
+        before = (path / "index" / "data.mdb").stat().st_ino
         readers = store._repo.chunks.access.index._acquire().env.readers
         killed = in_a_child(lambda other: other._repo.chunks.access.index._acquire().env.begin())
         assert str(killed) in readers()
         in_a_child(lambda other: None)
         assert str(killed) not in readers()
+        assert (path / "index" / "data.mdb").stat().st_ino == before  # a child of fork makes no index of its own
         assert_loads(store, history)
 
 
