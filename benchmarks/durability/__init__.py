@@ -8,5 +8,5 @@ from __future__ import annotations
 # Groups by the name that --only takes, in the order in which they run; the module of each has the same name.
 GROUPS = ("kills", "flips", "cost")
 
-KILLS, FLIPS, ROUNDS = 300, 3000, 3
+KILLS, FLIPS, ROUNDS = 200, 2000, 3
 QUICK_KILLS, QUICK_FLIPS, QUICK_ROUNDS = 10, 50, 1

@@ -57,7 +57,7 @@ def outcomes(system: System, root: Path, kills: int, nbytes: int) -> tuple[Count
         if found.total() == kills:
             break
         new = state_of(nbytes, step)
-        had_returned = _killed(system, root / "saved", new, step, rng.uniform(0, lasts_s))
+        had_returned = _killed(system, root / "saved", new, step, rng.uniform(0, 1.2 * lasts_s))
         outcome = _outcome(system, root / "saved", old, new)
         if not had_returned:
             found[outcome] += 1

@@ -90,7 +90,7 @@ class TorchSaveNumbered(TorchSave):
 
 class Safetensors(_OneFile):
     name = "safetensors"
-    what = "safetensors.torch.save_file over the last checkpoint's file, then fsync"
+    what = "safetensors.torch.save_file, which itself renames a file over the last checkpoint's, then fsync"
 
     def save(self, folder: Path, state: State, step: int) -> None:
         from safetensors.torch import save_file
@@ -106,7 +106,7 @@ class Safetensors(_OneFile):
 
 class Dcp(_OneFile):
     name = "DCP"
-    what = "torch.distributed.checkpoint.save over the last checkpoint's folder; it syncs its files itself"
+    what = "torch.distributed.checkpoint.save into the last checkpoint's folder; it syncs its files itself"
 
     def save(self, folder: Path, state: State, step: int) -> None:
         import torch.distributed.checkpoint as dcp
@@ -146,7 +146,7 @@ class DcpNumbered(Dcp):
 
 class Castore:
     name = "castore"
-    what = "Store.commit to a branch; the newest is what the branch leads to"
+    what = "Store.commit to a branch; the newest is what the branch leads to. The store is opened at each save"
 
     def __init__(self, like: State) -> None:
         import castore
