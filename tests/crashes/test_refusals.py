@@ -13,6 +13,7 @@ ELSEWHERE = {
     "same state again",
     "commit during gc",
     "tier copy",
+    "second cut",
 }  # tools/crash_explore --refusals
 
 
