@@ -64,7 +64,7 @@ def _commit(store: Store, branch: str, seed: int, acknowledged: Path) -> None:
     store.delete_branch(f"scrap-{branch}", force=True)
 
 
-ACTIONS = ("commit", "gc", "repack", "mirror", "maintain")  # what is killed
+ACTIONS = ("commit", "gc", "commit", "repack", "commit", "mirror", "commit", "maintain")  # what is killed
 UPKEEP = ("mirror", "prune", "repack", "gc", "scrub")  # without verify, which is a process of its own
 
 
