@@ -90,7 +90,7 @@ def _problem(name: str, scene: _Refused, whole: Scene) -> str | None:
 
 
 def _may_go_untold(operation: faults.Operation) -> bool:
-    """What costs nobody anything: an empty directory that stays; a mark on the lock, which makes its next holder sync once
+    """What costs nobody anything: an empty directory that stays; a mark on the lock, which makes the next one sync once
     more; an event that is not counted, of which a line on stderr tells."""
     marks_lock = operation.name == "resize" and operation.path.name == "lock"
     return operation.name == "remove_dir" or marks_lock or operation.path.name == "events"
