@@ -11,4 +11,4 @@ from tests.workers import ACTIONS
 def test_two_hundred_kills_lose_nothing(memory: Path) -> None:
     toll = kill(memory, 200)
     assert toll.problems == []
-    assert toll.kills == 200 and set(ACTIONS) <= set(toll.struck)
+    assert toll.kills == 200 and toll.acknowledged and set(ACTIONS) <= set(toll.struck)
