@@ -17,6 +17,8 @@ import torch
 
 import castore
 from castore.errors import LockTimeoutError, RefConflictError, StorageError
+from castore.maintenance.reports import MirrorReport
+from castore.maintenance.upkeep.maintain import MaintainReport
 from castore.monitoring.events import Events
 from castore.store import Store
 from castore.testing import faults
@@ -82,10 +84,17 @@ def work_until_killed(path: Path, slot: int, number: int, doing: Connection, ack
         with contextlib.suppress(LockTimeoutError):  # one repack at a time
             if action == "commit":
                 _commit(store, f"branch{slot}", 1000 * number + turn, acknowledged)
-            elif action == "maintain":
-                store.maintain(only=UPKEEP, force=True)
+            elif action in ("mirror", "maintain"):
+                _raise_what_failed(store.mirror() if action == "mirror" else store.maintain(only=UPKEEP, force=True))
             else:
                 getattr(store, action)()
+
+
+def _raise_what_failed(report: MirrorReport | MaintainReport) -> None:
+    """These two go on after a failure, and report it."""
+    for part in report.directories if isinstance(report, MirrorReport) else report.tasks:
+        if part.error is not None:
+            raise part.error
 
 
 def commit_until_death(path: Path, seed: int, nth: int, acknowledged: Path) -> None:
