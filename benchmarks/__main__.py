@@ -32,8 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.command == "codecs":
         return _codecs(options, cache)
-    if options.command in ("training", "durability"):
-        return _report(options, cache)
+    if options.command == "training":
+        return _training(options, cache)
+    if options.command == "durability":
+        return _durability(options, cache)
     from benchmarks.store import run
 
     # A part of the figures, or toy ones, must not take the place of a whole run's.
@@ -70,14 +72,20 @@ def _codecs(options: argparse.Namespace, cache: Path) -> int:
     return 0
 
 
-def _report(options: argparse.Namespace, cache: Path) -> int:
-    if options.command == "training":
-        from benchmarks.overhead.run import run
-    else:
-        from benchmarks.durability.run import run
+def _training(options: argparse.Namespace, cache: Path) -> int:
+    from benchmarks.overhead.run import run
 
     out = options.out or (cache / "results" if options.only or options.quick or options.device != "cpu" else RESULTS)
     print(run(cache, out, options.only, options.rounds, options.quick, options.device).markdown(), end="")
+    print(f"written to {out}", file=sys.stderr)
+    return 0
+
+
+def _durability(options: argparse.Namespace, cache: Path) -> int:
+    from benchmarks.durability.run import run
+
+    out = options.out or (cache / "results" if options.only or options.quick else RESULTS)
+    print(run(cache, out, options.only, options.rounds, options.quick).markdown(), end="")
     print(f"written to {out}", file=sys.stderr)
     return 0
 
