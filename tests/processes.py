@@ -13,7 +13,7 @@ from typing import Any
 _LOADED = [
     "torch._dynamo",  # what torch.optim loads at the first optimizer
     *("torch", "numba", "castore.kernels.native", "castore.codecs.byte_planes", "castore.operations.commit"),
-    *("castore.operations.load", "castore.state.live", "tests.workers"),
+    *("castore.operations.load", "castore.state.live", "tests.workers", "tests.warmed"),
 ]
 _ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
@@ -41,3 +41,21 @@ def finish(processes: Iterable[BaseProcess]) -> None:
     for process in processes:
         process.join(300)
     assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def answer(work: Callable[[], str]) -> str:
+    """What `work` returns, or how it fails, in a forked process that may change what a process is; a short text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            said = work()
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said

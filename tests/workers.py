@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import resource
 import signal
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
 import castore
 from castore.errors import LockTimeoutError, RefConflictError, StorageError
+from castore.maintenance.reports import MirrorReport
+from castore.maintenance.upkeep.maintain import MaintainReport
 from castore.monitoring.events import Events
+from castore.store import Store
 from castore.testing import faults
 from castore.testing.states import equal_states
 from tests.samples import state
@@ -50,24 +55,46 @@ def commit_until_killed(path: Path, branch: str, first_seed: int, seconds: float
         seed += 1
 
 
-def work_until_killed(path: Path, number: int, seconds: float, acknowledged: Path) -> None:
-    """Commit, delete, collect and repack in turn, until a signal ends the process in the midst of it.
+def _commit(store: Store, branch: str, seed: int, acknowledged: Path) -> None:
+    """A commit that stays and is acknowledged, and two of which the states go."""
+    from tests.warmed import RUN
 
-    Each commit to a branch that stays is reported. seconds: from the first commit on.
+    report(acknowledged, store.commit(state(seed), branch=branch, tier="archive", run=RUN).id, seed)
+    for more in (1, 2):
+        rest = {**state(seed), "more": state(seed + 500 * more)}
+        store.commit(rest, branch=f"scrap-{branch}", tier="scrap", run=RUN)
+    store.delete_branch(f"scrap-{branch}", force=True)
+
+
+ACTIONS = ("commit", "gc", "commit", "repack", "commit", "mirror", "commit", "maintain")  # what is killed
+UPKEEP = ("mirror", "prune", "repack", "gc", "scrub")  # without verify, which is a process of its own
+
+
+def work_until_killed(path: Path, slot: int, number: int, doing: Connection, acknowledged: Path) -> None:
+    """Commit, collect, repack, mirror and maintain in turn, until somebody kills the process.
+
+    slot: of the processes at work at once, which one. doing: is told what comes next. Commits to the branch that stays
+    are reported when they have returned.
     """
+    doing.send("open")
     store = castore.open(path)
-    seed, branch = 1000 * number, f"branch{number % 4}"
-    report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    while True:
-        for upkeep in ("gc", "repack") if number % 2 else ("repack", "gc"):
-            seed += 1
-            report(acknowledged, store.commit(state(seed), branch=branch).id, seed)
-            store.commit({**state(seed), "more": state(seed + 500)}, branch=f"scrap{number}")
-            store.delete_branch(f"scrap{number}", force=True)
-            with contextlib.suppress(LockTimeoutError):  # one repack at a time
-                getattr(store, upkeep)()
+    for turn in itertools.count(number):
+        action = ACTIONS[turn % len(ACTIONS)]
+        doing.send(action)
+        with contextlib.suppress(LockTimeoutError):  # one repack at a time
+            if action == "commit":
+                _commit(store, f"branch{slot}", 1000 * number + turn, acknowledged)
+            elif action in ("mirror", "maintain"):
+                _raise_what_failed(store.mirror() if action == "mirror" else store.maintain(only=UPKEEP, force=True))
+            else:
+                getattr(store, action)()
+
+
+def _raise_what_failed(report: MirrorReport | MaintainReport) -> None:
+    """These two go on after a failure, and report it."""
+    for part in report.directories if isinstance(report, MirrorReport) else report.tasks:
+        if part.error is not None:
+            raise part.error
 
 
 def commit_until_death(path: Path, seed: int, nth: int, acknowledged: Path) -> None:

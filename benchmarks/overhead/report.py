@@ -1,4 +1,4 @@
-"""What a run of the training benchmark yields, as Markdown and as JSON."""
+"""What a run of the training or the durability benchmark yields, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where it ran, what the methods are, and all that was measured."""
+    """Where it ran, what the methods are, and all that was measured. name: of the benchmark, and of its files."""
 
     machine: Mapping[str, str]
     methods: Mapping[str, str]
@@ -40,9 +40,10 @@ class Report:
     tables: tuple[Table, ...]
     series: tuple[Series, ...]
     samples: tuple[Sample, ...]
+    name: str = "training"
 
     def write(self, folder: Path) -> None:
-        """Write training.json and training.md into `folder`."""
+        """Write NAME.json and NAME.md into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "machine": self.machine,
@@ -51,8 +52,8 @@ class Report:
             "tables": [asdict(table) for table in self.tables],
             "samples": [asdict(sample) for sample in self.samples],
         }
-        (folder / "training.json").write_text(json.dumps(content, indent=1) + "\n")
-        (folder / "training.md").write_text(self.markdown())
+        (folder / f"{self.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+        (folder / f"{self.name}.md").write_text(self.markdown())
 
     def markdown(self) -> str:
         """The page: the machine, the methods, then for each group its figures and a row for each method."""
@@ -65,12 +66,14 @@ class Report:
             for table in self.tables:
                 if table.group == group:
                     lines += ["", table.note, "", *_lines(table)]
-        return "\n".join([*lines, "", *missed_lines(self.figures)]) + "\n"
+        if self.figures:
+            lines += ["", *missed_lines(self.figures)]
+        return "\n".join(lines) + "\n"
 
 
-def read_markdown(folder: Path) -> str:
+def read_markdown(folder: Path, name: str = "training") -> str:
     """The tables that `Report.write` wrote into `folder`. FileNotFoundError if it didn't."""
-    return (folder / "training.md").read_text()
+    return (folder / f"{name}.md").read_text()
 
 
 def _lines(table: Table) -> Sequence[str]:

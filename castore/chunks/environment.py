@@ -53,6 +53,7 @@ class Environment:
         if not read_only:
             for made in (data, directory / "lock.mdb"):
                 _fs.settle_mode(made)
+            self.env.reader_check()  # one that was killed as it read would keep its slot, and old pages, for good
         self.inode = data.stat().st_ino
         create = not read_only
         self.records = self.env.open_db(b"records", create=create)
@@ -101,6 +102,14 @@ class Environment:
                 self._resizing = False
                 self._gate.notify_all()
 
+    def disinherit(self) -> None:
+        """In a child of fork: close what the parent opened, else lmdb takes its files for open here and refuses them.
+
+        Harmless to the parent as long as none of its threads was in a transaction when it forked: closing aborts those.
+        """
+        if self._active == 0:
+            self.env.close()
+
     def grow(self) -> None:
         size = self.env.info()["map_size"] * 2
         if size > _MAX_MAP_BYTES:
@@ -142,7 +151,10 @@ def acquire(directory: Path, read_only: bool) -> Environment:
     """
     with _environments_lock:
         found = _environments.get(directory)
-        if found is None or found.pid != os.getpid() or found.inode != inode(directory):
+        if found is not None and found.pid != os.getpid():
+            found.disinherit()
+            found = None
+        if found is None or found.inode != inode(directory):
             with lmdb_errors():
                 found = Environment(directory, read_only)
             _environments[directory] = found
@@ -170,13 +182,11 @@ def lmdb_errors() -> Iterator[None]:
         raise
     except lmdb.ReadersFullError as error:
         raise StorageError("more than 1024 processes read this store at once; close some") from error
-    except lmdb.DiskError as error:
-        raise StorageError(
-            f"cannot write the index: {error}; free some space, what was committed before is unharmed"
-        ) from error
     except lmdb.Error as error:
-        if str(error).endswith(_DISK_ERRORS):  # lmdb has no class for these
-            raise StorageError(f"cannot write the index: {error}; what was committed before is unharmed") from error
+        # Of these only ENOSPC has a class; a write that a full disk cut short is an "Input/output error".
+        if isinstance(error, lmdb.DiskError) or str(error).endswith(_DISK_ERRORS):
+            advice = "if the disk is full, free some space; what was committed before is unharmed"
+            raise StorageError(f"cannot write the index: {error}; {advice}") from error
         raise IndexDamagedError(f"the index cannot be used: {error}") from error
     except OSError as error:
         raise IndexDamagedError(f"the index cannot be used: {error}") from error

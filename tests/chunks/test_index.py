@@ -239,6 +239,28 @@ def test_a_lock_is_let_go_though_a_child_was_forked_while_it_was_held(path: Path
     store.close()
 
 
+def test_a_reader_that_was_killed_as_it_read_pins_no_pages_once_somebody_opens_the_store(
+    path: Path, history: dict[str, int]
+) -> None:
+    def in_a_child(work: Callable[[Store], object]) -> int:
+        child = os.fork()
+        if child == 0:
+            kept = work(castore.open(path))
+            os._exit(0 if kept is None else 9)  # as SIGKILL does it: nothing is closed
+        os.waitpid(child, 0)
+        return child
+
+    with castore.open(path) as store:  # whoever is the only one to open an index begins with an empty table
+        before = (path / "index" / "data.mdb").stat().st_ino
+        readers = store._repo.chunks.access.index._acquire().env.readers
+        killed = in_a_child(lambda other: other._repo.chunks.access.index._acquire().env.begin())
+        assert str(killed) in readers()
+        in_a_child(lambda other: None)
+        assert str(killed) not in readers()
+        assert (path / "index" / "data.mdb").stat().st_ino == before  # a child of fork makes no index of its own
+        assert_loads(store, history)
+
+
 def test_a_reader_takes_in_a_pack_that_the_index_does_not_know(path: Path, history: dict[str, int]) -> None:
     with castore.open(path) as store:
         shutil.copytree(path, path.parent / "copy")

@@ -24,10 +24,11 @@ import torch
 import castore
 from castore.testing.power_cuts import BY_CHANCE, KINDS, Cut, Trace, cuts, put_cut
 from castore.testing.survival import violation
-from tests.crashes.kills import kill
+from tests.crashes.kills import Toll, kill
 from tests.crashes.refusals import REFUSED, refusals
 from tests.crashes.scenarios import SCENARIOS, Scene, played, state
 
+KILLS_A_STORE = 200  # more make its history long, and the check after them
 _SEEDS = 2000  # at most: a scenario has only so many outcomes
 _MEMORY = Path("/dev/shm")  # a real sync of what is simulated would only take time
 
@@ -110,6 +111,18 @@ def _again(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _killed(kills: int, at_once: int, seed: int) -> int:
+    """Kill so many processes, on a new store after every few hundred; the exit status."""
+    toll, began = Toll(), time.monotonic()
+    while toll.kills < kills and not toll.problems:
+        with scratch() as root:
+            toll.add(kill(Path(root), min(KILLS_A_STORE, kills - toll.kills), at_once, seed + toll.kills))
+        struck = ", ".join(f"{number} in {what}" for what, number in toll.struck.most_common())
+        print(f"{toll.kills} kills ({struck}), {toll.acknowledged} commits acknowledged", flush=True)
+    print(f"{len(toll.problems)} failures, {time.monotonic() - began:.0f} s", *toll.problems[:10], sep="\n")
+    return 1 if toll.problems else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/crash_explore", description=__doc__)
     parser.add_argument("--states", type=int, default=50_000, help="how many to try, about")
@@ -124,10 +137,7 @@ def main() -> int:
     if arguments.position is not None:
         return _again(arguments)
     if arguments.kills is not None:
-        with scratch() as root:
-            problems = kill(Path(root), arguments.kills, seed=arguments.seed)
-        print(f"{arguments.kills} kills, {len(problems)} failures", *problems[:10], sep="\n")
-        return 1 if problems else 0
+        return _killed(arguments.kills, arguments.processes, arguments.seed)
     names = [arguments.scenario] if arguments.scenario else list(SCENARIOS)
     tallies = {name: Tally(name) for name in names}
     began = time.monotonic()
@@ -143,6 +153,7 @@ def main() -> int:
             tally.operations = found.operations
             tally.states += found.states
             tally.failures += found.failures
+            print(f"{found.scenario}: {found.states}, {len(found.failures)} failures", flush=True)
     return _told(list(tallies.values()), time.monotonic() - began)
 
 

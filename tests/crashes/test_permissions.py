@@ -14,9 +14,14 @@ import castore
 from castore.errors import CastoreError, StorageError
 from castore.store import Store
 from castore.testing.states import equal_states
+from tests.mounts import mount_read_only, own_mounts
+from tests.processes import answer
 from tests.samples import state
 
 NOBODY = 65534
+DENIED = "permission denied; the store belongs to another user or is read-only"
+READ_ONLY = "the file system is read-only"
+EXPECTED = "as it should be"
 CHANGES: dict[str, Callable[[Store], object]] = {
     "commit": lambda store: store.commit(state(3)),
     "gc": lambda store: store.gc(),
@@ -47,30 +52,28 @@ def forbid(path: Path, bits: int) -> None:
         one.chmod(stat.S_IMODE(one.stat().st_mode) & ~bits | (0o055 if one.is_dir() else 0o044) & ~bits)
 
 
-def as_another_user(work: Callable[[], str]) -> str:
-    """What `work` returns in a process that is not root, which no permission binds; a one-line answer."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-            answer = work()
-        except BaseException as error:
-            answer = f"{type(error).__name__}: {error}"
-        os.write(writing, answer.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    return answer
+def become_another_user() -> None:
+    """Let this process not be root, which no permission binds."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
 
 
 def content(path: Path) -> dict[str, bytes]:
     return {str(one): one.read_bytes() for one in path.rglob("*") if one.is_file()}
+
+
+def work_on(path: Path, change: str) -> str:
+    """Read all that is in the store of `path`, and what a change that is tried says then."""
+    with castore.open(path) as store:
+        assert [commit.id for commit in store.log("main")]
+        assert equal_states(store.load("main"), state(2)) and equal_states(store.load("main~1"), state(1))
+        assert store.fsck().ok
+        with pytest.raises(StorageError) as caught:
+            CHANGES[change](store)
+        assert equal_states(store.load("main"), state(2))
+        return str(caught.value)
 
 
 @pytest.mark.parametrize("index", ["trusted", "lost"])
@@ -82,17 +85,33 @@ def test_a_store_without_write_permission_can_be_read_and_refuses(path: Path, ch
     before = content(path)
 
     def work() -> str:
-        with castore.open(path) as store:
-            assert [commit.id for commit in store.log("main")]
-            assert equal_states(store.load("main"), state(2)) and equal_states(store.load("main~1"), state(1))
-            assert store.fsck().ok
-            with pytest.raises(StorageError) as caught:
-                CHANGES[change](store)
-            assert equal_states(store.load("main"), state(2))
-            return str(caught.value)
+        become_another_user()
+        return work_on(path, change)
 
-    said = as_another_user(work)
-    assert "permission denied; the store belongs to another user or is read-only" in said and "\n" not in said
+    said = answer(work)
+    assert DENIED in said and "\n" not in said
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("index", ["trusted", "lost"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_store_on_a_disk_that_is_mounted_read_only_can_be_read_and_refuses(
+    path: Path, change: str, index: str
+) -> None:
+    if index == "lost":
+        shutil.rmtree(path / "index")
+    before = content(path)
+
+    def work() -> str:
+        if own_mounts():
+            mount_read_only(path)
+            return work_on(path, change).replace(READ_ONLY, EXPECTED)
+        forbid(path, 0o222)  # as near to it as a process comes that may not mount
+        become_another_user()
+        return work_on(path, change).replace(DENIED, EXPECTED)
+
+    said = answer(work)
+    assert EXPECTED in said and "\n" not in said
     assert content(path) == before
 
 
@@ -100,12 +119,13 @@ def test_a_store_that_another_user_keeps_to_himself_is_refused_in_one_line(path:
     path.chmod(0)
 
     def work() -> str:
+        become_another_user()
         try:
             with castore.open(path.parent):
                 return "opened"
         except CastoreError as error:
             return str(error)
 
-    said = as_another_user(work)
+    said = answer(work)
     path.chmod(0o700)
     assert "permission denied" in said and "\n" not in said
