@@ -7,8 +7,9 @@ the next append cancels it first.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from castore.history import ref_files
 from castore.history.names import check_name, is_valid_name
 from castore.history.reflog_line import CANCEL, Change, ReflogEntry, decode, encode
 
-__all__ = ["Change", "Reflog", "ReflogEntry", "values"]
+__all__ = ["Change", "Reflog", "ReflogEntry", "recent", "values"]
 
 _BRANCHES = "refs/heads/"
 
@@ -39,6 +40,14 @@ def values(entries: Sequence[ReflogEntry], current: str | None) -> list[str | No
         if entry.old is not None:
             found.append(entry.old)
     return found
+
+
+def recent(entries: Iterable[ReflogEntry], since: datetime) -> Iterator[ReflogEntry]:
+    """The entries of a log, newest last, from the first one on that is not older than `since`.
+
+    An entry is no older than those before it, whatever the clock said when it was written.
+    """
+    return itertools.dropwhile(lambda entry: entry.time < since, entries)
 
 
 class Reflog:
@@ -76,14 +85,18 @@ class Reflog:
         ref_files.delete(self._root, _log_name(ref), keep="logs/refs/heads" if ref != "HEAD" else "logs")
 
     def expire(self, ref: str, before: datetime) -> int:
-        """Drop the entries older than `before`, and lines that cannot be read. Call with the store's lock held.
+        """Drop the entries older than `before`, as `recent` has it, and lines that cannot be read.
+
+        Call with the store's lock held.
 
         Returns how many entries and unreadable lines went.
         """
         kept: list[bytes] = []
         dropped = 0
+        is_recent = False
         for _, line, entry in self._lines(ref):
-            if entry is not None and entry.time >= before:
+            is_recent = is_recent or (entry is not None and entry.time >= before)
+            if entry is not None and is_recent:
                 kept.append(line + b"\n")
             else:
                 dropped += 1
