@@ -352,8 +352,8 @@ class Lock:
         self._thread = threading.local()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock for the body. Raises LockTimeoutError after the store's bound."""
+    def held(self, within_s: float | None = None) -> Iterator[None]:
+        """Hold the lock for the body. Raises LockTimeoutError after the store's bound, or after `within_s`."""
         if getattr(self._thread, "holds", False):
             yield
             return
@@ -361,7 +361,7 @@ class Lock:
             # What it truncates must be ours: a link that somebody put there could lead to any file of the user's.
             fd = _open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW)
         try:
-            self._acquire(fd)
+            self._acquire(fd, self._timeout_s if within_s is None else within_s)
             self._thread.holds = True
             with self._marked(fd):
                 yield
@@ -390,8 +390,8 @@ class Lock:
         with contextlib.suppress(OSError):  # it costs the next holder some syncs, and what this one did is done
             os.ftruncate(fd, 0)
 
-    def _acquire(self, fd: int) -> None:
-        deadline = time.monotonic() + self._timeout_s
+    def _acquire(self, fd: int, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
         pause_s = 0.0005
         while True:
             try:
@@ -399,7 +399,7 @@ class Lock:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise LockTimeoutError(
-                        f"another process held {self.path} for over {self._timeout_s:.0f} s; "
+                        f"another process held {self.path} for over {timeout_s:g} s; "
                         "see who it is with `fuser` or `lsof`, or wait and try again"
                     ) from None
                 time.sleep(pause_s)

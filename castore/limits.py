@@ -59,4 +59,5 @@ MAX_SAFETENSORS_HEADER_BYTES = 100 * MIB  # the library's own bound
 
 # Time and memory
 LOCK_TIMEOUT_S = 120.0  # nobody waits longer for the store's lock
+ACCESS_WAIT_S = 1.0  # that a load waits for it, only to note that it was made
 INDEX_MAP_BYTES = 1 << 32  # LMDB's first map: address space only; it doubles when full

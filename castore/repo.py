@@ -10,7 +10,14 @@ from castore import _fs, config, limits
 from castore.chunks import hashing, pack
 from castore.chunks.bases import DeltaLimits
 from castore.chunks.store import ChunkStore
-from castore.errors import DroppedError, StoreExistsError, StoreNotFoundError, UnsupportedStoreError, UsageError
+from castore.errors import (
+    CorruptError,
+    DroppedError,
+    StoreExistsError,
+    StoreNotFoundError,
+    UnsupportedStoreError,
+    UsageError,
+)
 from castore.history import marks
 from castore.history.accesses import Accesses
 from castore.history.audit import INIT
@@ -159,7 +166,10 @@ class Repository:
     def _instead(self, commit: Commit) -> str:
         """What to load when a state was dropped."""
         dropped = self.drops.read()
-        kept = nearest_kept(commit, self.tips(), lambda one: one not in dropped, self)
+        try:
+            kept = nearest_kept(commit, self.tips(), lambda one: one not in dropped, self)
+        except CorruptError as error:  # that is not why this state can't be had
+            return f"what is kept near it can't be told: {error}"
         return "no state near it is kept" if kept is None else f"the nearest state that is kept is {_called(kept)}"
 
     def tips(self) -> set[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -59,3 +61,22 @@ def answer(work: Callable[[], str]) -> str:
         said = pipe.read()
     os.waitpid(child, 0)
     return said
+
+
+@contextlib.contextmanager
+def stopped(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """Start `work`, which stops itself by a signal, and stands still while the body runs. Then it must succeed.
+
+    Where the body fails it is killed: the tests could not end before it.
+    """
+    process = start(work, *arguments)
+    try:
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert process.is_alive(), "it ended without being stopped"
+            os.sched_yield()
+        yield
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGCONT)
+        finish([process])
+    finally:
+        process.kill()

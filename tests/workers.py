@@ -8,15 +8,15 @@ import itertools
 import os
 import resource
 import signal
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone, tzinfo
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
 import castore
-from castore.errors import LockTimeoutError, RefConflictError, StorageError
+from castore.errors import CastoreError, LockTimeoutError, RefConflictError, StorageError
 from castore.maintenance.reports import MirrorReport
 from castore.maintenance.upkeep.maintain import MaintainReport
 from castore.monitoring.events import Events
@@ -280,3 +280,113 @@ def record_events(root: Path, of: str, count: int) -> None:
     events = Events(root, False, lambda note: None)
     for _ in range(count):
         events.record("failure", of=of)
+
+
+def stopped_in(path: Path, work: str, nth: int, acknowledged: Path) -> None:
+    """Commit, or do what a method of Store does, and be stopped ahead of the nth write operation of that.
+
+    Reported: the commit, or the class of the error.
+    """
+    with castore.open(path) as store, faults.stop_at(nth):
+        try:
+            if work == "commit":
+                report(acknowledged, store.commit(state(3), branch="stopped").id, 3)
+            elif work == "prune":
+                store.prune({"keep_last": 1})
+            else:
+                getattr(store, work)()
+        except CastoreError as error:
+            report(acknowledged, type(error).__name__, error)
+
+
+def stopped_in_the_index(path: Path) -> None:
+    """Be stopped in the middle of an update of the index, which only happens with the store's lock held."""
+    with castore.open(path) as store, store.repository.lock.held():
+        index = store.repository.chunks.access.index
+        with index._acquire().transaction(write=True):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def killed_while_reading(path: Path, times: int) -> None:
+    """Be killed with as many look-ups in the index under way."""
+    with castore.open(path) as store, contextlib.ExitStack() as stack:
+        environment = store.repository.chunks.access.index._acquire()
+        for _ in range(times):
+            stack.enter_context(environment.transaction())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_one_store(path: Path, history: dict[str, int], branch: str, rounds: int) -> None:
+    """Load old commits, and the newest of a branch, through one Store that stays open."""
+    with castore.open(path) as store:
+        for _ in range(rounds):
+            for commit, seed in history.items():
+                assert equal_states(store.load(commit), state(seed))
+            if branch in store.branches():
+                newest = store.show(branch)
+                assert newest.step is not None
+                assert equal_states(store.load(newest.id), state(newest.step))
+            store.repository.chunks.files.close()  # as when many other packs were read since
+
+
+def commit_steps(path: Path, branch: str, seeds: Sequence[int], acknowledged: Path) -> None:
+    """Commit states to a branch that others commit to; the step is the seed."""
+    with castore.open(path) as store:
+        for seed in seeds:
+            committed = False
+            while not committed:
+                with contextlib.suppress(RefConflictError):
+                    commit = store.commit(state(seed), branch=branch, step=seed, metrics={"loss": seed % 5})
+                    report(acknowledged, branch, commit.id, seed)
+                    committed = True
+
+
+def at_another_time(path: Path, days: float, work: Callable[[Store], None]) -> None:
+    """`work` by a clock that is so many days ahead."""
+    from castore.history import actor
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=days)
+
+    actor.datetime = Skewed
+    with castore.open(path) as store:
+        work(store)
+
+
+def commit_two(store: Store) -> None:
+    """Commit states 2 and 3."""
+    for seed in (2, 3):
+        store.commit(state(seed), step=seed)
+
+
+def keep_up(store: Store) -> None:
+    """Drop what is not recent, collect, and place anew."""
+    store.prune({"keep_within": "7d"})
+    store.gc()
+    store.repack()
+
+
+def load_all(store: Store) -> None:
+    """Load every state of the current branch."""
+    for commit in store.log():
+        store.load(commit.id)
+
+
+def fork_and_go_on(path: Path, history: dict[str, int], seeds: Sequence[int], acknowledged: Path) -> None:
+    """Fork once for each seed, with a store open and in use; parent and children go on with it at once."""
+    with castore.open(path) as store:
+        children = []
+        for seed in seeds:
+            for commit, known in history.items():
+                assert equal_states(store.load(commit), state(known))
+            child = os.fork()
+            if child == 0:
+                for commit, known in history.items():
+                    assert equal_states(store.load(commit), state(known))
+                report(acknowledged, store.commit(state(seed), branch=f"child{seed}").id, seed)
+                os._exit(0)
+            children.append(child)
+            report(acknowledged, store.commit(state(seed + 100), branch="parent").id, seed + 100)
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * len(children)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -134,6 +134,16 @@ class IndexAccess:
             self.index.close()
             self.index = self._open()
 
+    def follow(self) -> None:
+        """For who reads: go on with another's index where that has taken the place of this one."""
+        if not self.read_only and self.index.is_replaced():
+            with self._lock.held():
+                self.refresh()
+
+    def still(self) -> AbstractContextManager[None]:
+        """While the body runs no record moves, if it can be helped: a store that can't be written can't be locked."""
+        return nullcontext() if self.read_only else self._lock.held()
+
     def look_again(self) -> bool:
         """A record is missing: follow another's rebuild, take in packs that the index lacks. True: look again."""
         if self.read_only:
@@ -156,7 +166,7 @@ class IndexAccess:
         if not self.mends:
             return False
         before = self.index
-        with contextlib.nullcontext() if self.read_only else self._lock.held():
+        with nullcontext() if self.read_only else self._lock.held():
             if self.index is not before:
                 return True  # another thread did it
             try:

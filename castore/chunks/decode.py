@@ -17,7 +17,7 @@ from castore.errors import CorruptError, MissingError
 
 _COALESCE_GAP_BYTES = 32 << 10  # records this close in a pack are read in one go
 _RUN_BYTES = 2 * limits.MIB
-_LOOKS = 4  # at where records are; repack may move one several times
+_LOOKS = 4  # at where records are, without the lock; repack may move one several times
 _WINDOW_BYTES = 8 * limits.MIB  # of payloads read ahead
 
 
@@ -60,25 +60,33 @@ class Decoder:
 
     def decode(self, wanted: Sequence[Wanted]) -> None:
         """Fill every `out`. Raises CorruptError naming the record when bytes, checksum, payload or id are wrong."""
-        gone = ""
         for look in range(_LOOKS):
             try:
-                self._decode(wanted)
-            except FileNotFoundError as error:
-                # gc or repack moved a record between the look-up and the read: the index says where it is now.
-                gone = error.filename
-                if look == _LOOKS - 2:
-                    self._access.mend()  # or the index is damaged, and names a pack that never was
+                return self._decode(wanted)
+            except FileNotFoundError:
+                # gc or repack moved a record between the look-up and the read: the index says where it is now, if it
+                # is the one that they changed.
+                self._access.follow()
+                if look == _LOOKS - 1:
+                    self._access.mend()  # or it is damaged, and names a pack that never was
             except MissingError:
                 raise
             except CorruptError:
                 if not self._access.mend():
                     raise
-            else:
-                return
-            for item, place in zip(wanted, self.places([item.id for item in wanted]), strict=True):
-                item.place = place
-        raise MissingError(f"pack {gone} is gone; run `castore fsck` to see what it affects")
+            self._look_up(wanted)
+        with self._access.still():  # whoever moves records faster than we read them waits
+            self._look_up(wanted)
+            try:
+                self._decode(wanted)
+            except FileNotFoundError as error:
+                raise MissingError(
+                    f"pack {error.filename} is gone; run `castore fsck` to see what it affects"
+                ) from None
+
+    def _look_up(self, wanted: Sequence[Wanted]) -> None:
+        for item, place in zip(wanted, self.places([item.id for item in wanted]), strict=True):
+            item.place = place
 
     def _decode(self, wanted: Sequence[Wanted]) -> None:
         outs: dict[bytes, memoryview] = {}

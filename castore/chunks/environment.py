@@ -34,36 +34,53 @@ class Environment:
     def __init__(self, directory: Path, read_only: bool) -> None:
         self.pid = os.getpid()
         self.users = 0
+        self._directory = directory
         self._gate = threading.Condition()
         self._active = 0
         self._resizing = False
         data = directory / "data.mdb"
         _check_size(data)
+        self._locks = not read_only
+        self._open(writes=not read_only and not data.exists())
+
+    def _open(self, writes: bool) -> None:
+        """writes: False until there is something to write.
+
+        To open a table for writing waits for whoever writes, and for ever, if that one was stopped. Who writes has the
+        store's lock, and so nobody to wait for.
+        """
+        data = self._directory / "data.mdb"
+        self._writes = writes
         self.env = lmdb.open(
-            str(directory),
+            str(self._directory),
             map_size=max(limits.INDEX_MAP_BYTES, 2 * data.stat().st_size if data.exists() else 0),
             max_dbs=4,
             max_readers=1024,
+            max_spare_txns=0,  # a child of fork ends those that there are, see `_before_fork`
             sync=False,  # derived data: after a crash of the machine it is rebuilt, see ChunkStore
             metasync=False,
-            readonly=read_only,
-            lock=not read_only,
-            mode=_fs.file_mode(directory),
+            readonly=not writes,
+            lock=self._locks,
+            mode=_fs.file_mode(self._directory),
         )
-        if not read_only:
-            for made in (data, directory / "lock.mdb"):
+        if writes:
+            for made in (data, self._directory / "lock.mdb"):
                 _fs.settle_mode(made)
-            self.env.reader_check()  # one that was killed as it read would keep its slot, and old pages, for good
         self.inode = data.stat().st_ino
-        create = not read_only
-        self.records = self.env.open_db(b"records", create=create)
-        self.packs = self.env.open_db(b"packs", create=create)
-        self.meta = self.env.open_db(b"meta", create=create)
-        self.sketches = self.env.open_db(b"sketches", create=create)
+        self.records = self.env.open_db(b"records", create=writes)
+        self.packs = self.env.open_db(b"packs", create=writes)
+        self.meta = self.env.open_db(b"meta", create=writes)
+        self.sketches = self.env.open_db(b"sketches", create=writes)
 
     @contextlib.contextmanager
     def transaction(self, write: bool = False) -> Iterator[lmdb.Transaction]:
-        """A short transaction. While the map is being resized nobody gets one."""
+        """A short transaction. Nobody gets one while the map is resized. write: call with the store's lock held."""
+        if write and not self._writes:
+            with self._alone():
+                self.env.close()
+                self._open(writes=True)
+        if write:
+            self.env.reader_check()  # one that was killed as it read would keep its slot, and old pages, for good
         txn = self._begin(write)
         try:
             with txn:
@@ -81,6 +98,10 @@ class Environment:
             except lmdb.MapResizedError:  # another process grew the map
                 self._leave()
                 self.resize(0)
+            except lmdb.ReadersFullError:
+                self._leave()
+                if not self.env.reader_check():  # the places of processes that were killed are free again
+                    raise
             except BaseException:
                 self._leave()
                 raise
@@ -90,25 +111,31 @@ class Environment:
             self._active -= 1
             self._gate.notify_all()
 
-    def resize(self, size: int) -> None:
-        """Set the map's size (0: what the file says) once no transaction of this process is open."""
+    def pause(self) -> None:
+        """Wait until this process has no transaction open, and let none begin until `go_on`."""
+        self._gate.acquire()
+        self._gate.wait_for(lambda: self._active == 0)
+
+    def go_on(self) -> None:
+        self._gate.release()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While the body runs this process has no transaction open, and begins none."""
         with self._gate:
             self._gate.wait_for(lambda: not self._resizing)
             self._resizing = True
             try:
                 self._gate.wait_for(lambda: self._active == 0)
-                self.env.set_mapsize(size)
+                yield
             finally:
                 self._resizing = False
                 self._gate.notify_all()
 
-    def disinherit(self) -> None:
-        """In a child of fork: close what the parent opened, else lmdb takes its files for open here and refuses them.
-
-        Harmless to the parent as long as none of its threads was in a transaction when it forked: closing aborts those.
-        """
-        if self._active == 0:
-            self.env.close()
+    def resize(self, size: int) -> None:
+        """Set the map's size (0: what the file says)."""
+        with self._alone():
+            self.env.set_mapsize(size)
 
     def grow(self) -> None:
         size = self.env.info()["map_size"] * 2
@@ -151,9 +178,6 @@ def acquire(directory: Path, read_only: bool) -> Environment:
     """
     with _environments_lock:
         found = _environments.get(directory)
-        if found is not None and found.pid != os.getpid():
-            found.disinherit()
-            found = None
         if found is None or found.inode != inode(directory):
             with lmdb_errors():
                 found = Environment(directory, read_only)
@@ -172,6 +196,31 @@ def release(environment: Environment, directory: Path) -> None:
             if _environments.get(directory) is environment:
                 del _environments[directory]
             environment.env.close()
+
+
+def _before_fork() -> None:
+    """LMDB lets no process use what another one opened, and opens no file that one it was forked from has open. So the
+    child closes those, which also ends the transactions that were open in them, the parent's with them: there must be
+    none."""
+    _environments_lock.acquire()
+    for environment in _environments.values():
+        environment.pause()
+
+
+def _after_fork() -> None:
+    for environment in _environments.values():
+        environment.go_on()
+    _environments_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for environment in _environments.values():
+        environment.env.close()
+    _after_fork()
+    _environments.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,18 @@ class _OpenFile:
             os.close(self.fd)
 
 
+_all: weakref.WeakSet[PackFiles] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """A thread that the child has not got may have held a lock."""
+    for files in _all:
+        files._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class PackFiles:
     """The packs of a store, opened when they are needed; a bounded number stays open."""
 
@@ -41,6 +54,7 @@ class PackFiles:
         self.format = self.formats[0]
         self._hash = hash_
         self._lock = threading.Lock()
+        _all.add(self)
         self._open: collections.OrderedDict[bytes, _OpenFile] = collections.OrderedDict()
 
     def _file(self, pack_id: bytes) -> _OpenFile:

@@ -110,9 +110,8 @@ class WriteSession:
         ids = [self._hash.digest(put.raw) for put in puts]
         stored: list[Stored | None] = [None] * len(puts)
         unknown = []
-        for number, (put, chunk_id) in enumerate(zip(puts, ids, strict=True)):
-            if (chunk_id == put.base and not put.foreign) or chunk_id in self._reused:
-                self._reused.add(chunk_id)
+        for number, chunk_id in enumerate(ids):
+            if chunk_id in self._reused:
                 stored[number] = Stored(chunk_id, 0, False)
             else:
                 unknown.append(number)

@@ -8,7 +8,7 @@ the next append cancels it first.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from castore.history import ref_files
 from castore.history.names import check_name, is_valid_name
 from castore.history.reflog_line import CANCEL, Change, ReflogEntry, decode, encode
 
-__all__ = ["Change", "Reflog", "ReflogEntry", "values"]
+__all__ = ["Change", "Reflog", "ReflogEntry", "recent", "values"]
 
 _BRANCHES = "refs/heads/"
 
@@ -39,6 +39,19 @@ def values(entries: Sequence[ReflogEntry], current: str | None) -> list[str | No
         if entry.old is not None:
             found.append(entry.old)
     return found
+
+
+def recent(entries: Iterable[ReflogEntry], since: datetime) -> Iterator[ReflogEntry]:
+    """The entries of a log, newest last, from the first one on that is not older than `since`.
+
+    An entry is no older than those before it, whatever the clock said when it was written. Doubtful ones are among them:
+    their times may be wrong.
+    """
+    is_recent = False
+    for entry in entries:
+        is_recent = is_recent or entry.time >= since
+        if is_recent or entry.is_doubtful:
+            yield entry
 
 
 class Reflog:
@@ -80,14 +93,18 @@ class Reflog:
         ref_files.delete(self._root, _log_name(ref), keep="logs/refs/heads" if ref != "HEAD" else "logs")
 
     def expire(self, ref: str, before: datetime) -> int:
-        """Drop the entries older than `before`, and lines that cannot be read. Call with the store's lock held.
+        """Drop the entries older than `before`, as `recent` has it, and lines that cannot be read.
+
+        Call with the store's lock held.
 
         An entry that is doubtful stays: its time may be wrong. Returns how many entries and unreadable lines went.
         """
         kept: list[bytes] = []
         dropped = 0
+        is_recent = False
         for _, line, entry in self._lines(ref):
-            if entry is not None and (entry.is_doubtful or entry.time >= before):
+            is_recent = is_recent or (entry is not None and entry.time >= before)
+            if entry is not None and (is_recent or entry.is_doubtful):
                 kept.append(line + b"\n")
             else:
                 dropped += 1

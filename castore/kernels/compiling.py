@@ -5,6 +5,7 @@ Numba keeps compiled kernels in its disk cache; what is loaded from there is not
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,7 +15,9 @@ Listener = Callable[[str], None]
 on_compile: Listener | None = None
 """Called with one line of text before each compilation, from the thread that compiles; set it at the program's rim."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+# Who forks waits for a thread that compiles: the child would wait for it for ever.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 # Most of the time that a kernel takes to compile can go into code that never runs: wrappers for callers that there are
 # not, reference counts of arrays that no kernel makes, errors that none raises. For the same reason kernels take arrays

@@ -8,6 +8,7 @@ from datetime import datetime
 from castore.chunks import pack
 from castore.errors import MissingError
 from castore.history.drops import Drop
+from castore.history.reflog import recent
 from castore.maintenance.kept_part import kept_part
 from castore.objects import references
 from castore.objects.commit import Commit
@@ -19,13 +20,12 @@ _BATCH = 4096
 def logged(repo: Repository, expire_before: datetime) -> set[str]:
     """The commits that reflog entries name which have not expired. Those of protected branches never do."""
     protection = repo.protection()
-    recent = [
-        (entry.old, entry.new)
-        for ref in repo.refs.reflog.refs()
-        for entry in repo.refs.reflog.read(ref)
-        if entry.is_doubtful or entry.time >= expire_before or protection.keeps_log(ref)
-    ]
-    return {one for pair in recent for one in pair if one is not None}
+    found: set[str | None] = set()
+    for ref in repo.refs.reflog.refs():
+        entries = repo.refs.reflog.read(ref)
+        for entry in entries if protection.keeps_log(ref) else recent(entries, expire_before):
+            found |= {entry.old, entry.new}
+    return {one for one in found if one is not None}
 
 
 class Marker:

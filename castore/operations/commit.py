@@ -95,13 +95,13 @@ def commit_tree(
     check_name(branch)
     details = details.owned_by(repo.config.owner)
     repo.require_features()
-    parent = repo.refs.branch(branch)
-    with no_collection():
-        tree = _parent_tree(repo, parent)
-        bases = Bases(tree, Nearest(repo, branch, tree))
-        related = relate(bases)
-        bases.look_up(sources)
-    with repo.chunks.session(known, worthwhile) as session:
+    with repo.chunks.session(known, worthwhile) as session:  # first: it is told of what gc takes from now on
+        parent = repo.refs.branch(branch)
+        with no_collection():
+            tree = _parent_tree(repo, parent)
+            bases = Bases(tree, Nearest(repo, branch, tree))
+            related = relate(bases)
+            bases.look_up(sources)
         for commit in _attempts(repo, session, root, sources, bases, related, parent, details, inline_bytes or {}):
             verify()
             session.seal()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno as errors
 import os
+import signal
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +94,20 @@ def die_at(nth: int) -> Iterator[Recorder]:
     def strike(operation: Operation, number: int) -> None:
         if len(recorder.operations) >= nth:
             os._exit(9)
+
+    recorder = Recorder(strike)
+    with _installed(recorder):
+        yield recorder
+
+
+@contextlib.contextmanager
+def stop_at(nth: int) -> Iterator[Recorder]:
+    """Stop this process ahead of its `nth` operation, until somebody sends it SIGCONT. For a child process."""
+
+    def strike(operation: Operation, number: int) -> None:
+        if len(recorder.operations) == nth:
+            recorder.struck = True
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     recorder = Recorder(strike)
     with _installed(recorder):

@@ -2,7 +2,8 @@
 
 `tools/crash_explore --states 50000` tries so many states, over two processes, and prints a line a scenario. A failure
 names the scenario, and what `--scenario NAME --position N --kind K --seed S` takes to meet it again. `--refusals` lets
-the disk refuse every operation with every error instead, `--kills N` kills N processes at work.
+the disk refuse every operation with every error instead, `--kills N` kills N processes at work, `--model N` holds the
+store N times against the model of its history in `tests/model`, 75 steps each time.
 """
 
 from __future__ import annotations
@@ -101,6 +102,20 @@ def _refused(name: str) -> Tally:
     return Tally(name, 0, len(found), [problem for problem in found if problem])
 
 
+def _modelled(examples: int, processes: int, seed: int) -> int:
+    """Run the model, a hundred examples a seed."""
+    from tests.model.runs import tried  # which is built on this module
+
+    began = time.monotonic()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        sizes = [min(100, examples - first) for first in range(0, examples, 100)]
+        found = list(pool.map(tried, range(seed, seed + len(sizes)), sizes))
+    failures = [text for _, text in found if text]
+    steps, seconds = sum(steps for steps, _ in found), time.monotonic() - began
+    print(f"{examples} examples, {steps} steps, {len(failures)} failures, {seconds:.0f} s", *failures[:3], sep="\n")
+    return 1 if failures else 0
+
+
 def _again(arguments: argparse.Namespace) -> int:
     """One cut once more."""
     with scratch() as root:
@@ -133,9 +148,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--refusals", action="store_true", help="of every operation, instead of cuts")
     parser.add_argument("--kills", type=int, help="kill so many processes, instead of cuts")
+    parser.add_argument("--model", type=int, help="run the model of the store so many times, instead of cuts")
     arguments = parser.parse_args()
     if arguments.position is not None:
         return _again(arguments)
+    if arguments.model is not None:
+        return _modelled(arguments.model, arguments.processes, arguments.seed)
     if arguments.kills is not None:
         return _killed(arguments.kills, arguments.processes, arguments.seed)
     names = [arguments.scenario] if arguments.scenario else list(SCENARIOS)

@@ -96,6 +96,16 @@ def test_repair_keeps_good_history_loadable_and_committing_the_same_state_heals(
     assert_sound(store)
 
 
+def test_committing_the_same_state_on_top_of_the_damaged_one_heals_it_too(store: Store) -> None:
+    bad = store.commit(weights(0)).id
+    (_, place), _ = places(store, bad, "w")
+    damage(store, place)
+    assert not store.fsck(repair=True).ok
+    store.commit(weights(0))
+    assert equal_states(store.load(bad), weights(0))
+    assert_sound(store)
+
+
 @pytest.mark.parametrize("where", ["header", "record header", "footer", "trailer", "cut"])
 def test_a_pack_whose_records_are_good_is_made_whole_again(store: Store, where: str) -> None:
     history = {store.commit(state(seed)).id: seed for seed in range(3)}

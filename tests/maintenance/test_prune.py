@@ -19,7 +19,7 @@ from castore.testing import faults
 from castore.testing.states import equal_states
 from tests import workers
 from tests.processes import finish, start
-from tests.samples import assert_loads, assert_sound, state
+from tests.samples import assert_loads, assert_sound, flip, state
 
 WHEN = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
@@ -94,6 +94,17 @@ def test_a_load_of_what_was_dropped_says_when_by_which_rule_and_what_to_take_ins
     assert not (store.path.parent / "out.pt").exists()
     assert store.show(gone).metrics == {"loss": 1 / 6}
     assert store.resolve("main~3") == gone
+
+
+def test_a_load_of_what_was_dropped_says_so_though_other_commits_are_damaged(store: Store) -> None:
+    history = list(fill(store, 5))
+    store.prune({"keep_last": 2})
+    place = store.repository.chunks.access.index.get(bytes.fromhex(history[3]))
+    assert place is not None
+    with castore.open(store.path) as fresh:
+        flip(store.path / "packs" / place.pack.hex()[:2] / f"{place.pack.hex()}.pack", place.offset)
+        with pytest.raises(DroppedError, match=f"{history[1][:12]}.*dropped.*can't be told"):
+            fresh.load(history[1])
 
 
 @pytest.mark.parametrize("collected", [False, True])
