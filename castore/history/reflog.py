@@ -44,8 +44,8 @@ def values(entries: Sequence[ReflogEntry], current: str | None) -> list[str | No
 def recent(entries: Iterable[ReflogEntry], since: datetime) -> Iterator[ReflogEntry]:
     """The entries of a log, newest last, from the first one on that is not older than `since`.
 
-    An entry is no older than those before it, whatever the clock said when it was written. Doubtful ones are among them:
-    their times may be wrong.
+    An entry is no older than those before it, whatever the clock said when it was written. Doubtful ones are among
+    them: their times may be wrong.
     """
     is_recent = False
     for entry in entries:

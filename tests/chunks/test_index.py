@@ -250,9 +250,11 @@ def test_a_reader_that_was_killed_as_it_read_pins_no_pages_once_somebody_writes(
         os.waitpid(child, 0)
         return child
 
+    def readers() -> str:
+        return str(store._repo.chunks.access.index._acquire().env.readers())
+
     with castore.open(path) as store:  # whoever is the only one to open an index begins with an empty table
         before = (path / "index" / "data.mdb").stat().st_ino
-        readers = store._repo.chunks.access.index._acquire().env.readers
         killed = in_a_child(lambda other: other._repo.chunks.access.index._acquire().env.begin())
         assert str(killed) in readers()
         in_a_child(lambda other: None)
