@@ -35,7 +35,7 @@ def _problem(work: Callable[[], object]) -> str:
 def _features(repo: Repository) -> Iterator[str]:
     """Whether castore.toml names what a program must know to read what is there."""
     needs = [(config.RETENTION, "dropped"), (config.RETENTION, "pins"), (config.TIERS, "tiers"), (config.LOST, "lost")]
-    known = repo.config.features
+    known = config.read(repo.path).features  # as it is now: another process may have added some
     there = {name for _, name in needs if (repo.path / name).exists()} - set(marks.empty(repo.path))
     lacking = [feature for feature, name in needs if name in there and feature not in known]
     if "packs-2" not in known and any(_is_of_version_2(repo, one) for one in repo.chunks.files.ids()):

@@ -143,7 +143,7 @@ def test_it_is_read_as_it_was_written(sections: dict[str, dict[str, str]]) -> No
     ids=repr,
 )
 def test_what_is_no_sections_of_texts_is_refused(value: object) -> None:
-    with pytest.raises(CorruptError, match="malformed"):
+    with pytest.raises(CorruptError, match=r"malformed|cannot be read"):
         decode(cbor2.dumps(value), "it")
 
 
