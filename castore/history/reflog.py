@@ -99,15 +99,10 @@ class Reflog:
 
         An entry that is doubtful stays: its time may be wrong. Returns how many entries and unreadable lines went.
         """
-        kept: list[bytes] = []
-        dropped = 0
-        is_recent = False
-        for _, line, entry in self._lines(ref):
-            is_recent = is_recent or (entry is not None and entry.time >= before)
-            if entry is not None and (is_recent or entry.is_doubtful):
-                kept.append(line + b"\n")
-            else:
-                dropped += 1
+        lines = list(self._lines(ref))
+        staying = {id(entry) for entry in recent((one for _, _, one in lines if one is not None), before)}
+        kept = [line + b"\n" for _, line, entry in lines if id(entry) in staying]
+        dropped = len(lines) - len(kept)
         if dropped:
             ref_files.write(self._root, _log_name(ref), b"".join(kept))
         return dropped

@@ -9,7 +9,7 @@ from castore.state.live.sources import TensorSource, TorchSource
 from castore.training.arena import Segment
 from castore.training.places import Lot
 
-_SPAN_ELEMENTS = 1 << 20  # of a tensor whose memory does not lie in order: what is copied at once
+SPAN_ELEMENTS = 1 << 20  # of a tensor whose memory does not lie in order: what is copied at once
 
 
 def copy(source: TensorSource, lot: Lot) -> None:
@@ -68,8 +68,8 @@ def _copy(source: TensorSource, first: int, last: int, segment: Segment, offset:
         out = torch.frombuffer(segment.view, dtype=torch.uint8, count=last - first, offset=offset)
         out.copy_(whole[first:last], non_blocking=whole.device.type == "cuda")
         return
-    for start in range(first // source.width, last // source.width, _SPAN_ELEMENTS):
-        stop = min(start + _SPAN_ELEMENTS, last // source.width)
+    for start in range(first // source.width, last // source.width, SPAN_ELEMENTS):
+        stop = min(start + SPAN_ELEMENTS, last // source.width)
         at = offset + start * source.width - first
         piece = np.frombuffer(source.span(start, stop), np.uint8)
         np.copyto(np.frombuffer(segment.view, np.uint8, len(piece), at), piece)

@@ -11,8 +11,6 @@ from castore.training import copying
 from castore.training.arena import PAGE_BYTES, Segment
 from castore.training.devices import Pin, device_of
 
-_SPAN_ELEMENTS = 1 << 20
-
 
 class Packed:
     """Copies them. Whoever uses a copy must be done with it before the next one is taken."""
@@ -69,8 +67,8 @@ class Packed:
 
 def _put(source: TensorSource, view: memoryview, at: int) -> int:
     """Copy a tensor's bytes into memory from `at` on; returns where they end."""
-    for first in range(0, source.numel, _SPAN_ELEMENTS):
-        span = source.span(first, min(first + _SPAN_ELEMENTS, source.numel))
+    for first in range(0, source.numel, copying.SPAN_ELEMENTS):
+        span = source.span(first, min(first + copying.SPAN_ELEMENTS, source.numel))
         view[at : at + len(span)] = span
         at += len(span)
     return at
