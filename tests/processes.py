@@ -64,19 +64,28 @@ def answer(work: Callable[[], str]) -> str:
 
 
 @contextlib.contextmanager
-def stopped(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+def stopped(work: Callable[..., None], *arguments: Any) -> Iterator[bool]:
     """Start `work`, which stops itself by a signal, and stands still while the body runs. Then it must succeed.
 
-    Where the body fails it is killed: the tests could not end before it.
+    Whether it did stop itself: it may have come to its end before. Where the body fails it is killed: the tests could
+    not end before it.
     """
     process = start(work, *arguments)
+    assert process.pid is not None
     try:
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            assert process.is_alive(), "it ended without being stopped"
+        while (state := _state(process.pid)) not in ("T", "Z", ""):
             os.sched_yield()
-        yield
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGCONT)
+        yield state == "T"
+        if state == "T":
+            os.kill(process.pid, signal.SIGCONT)
         finish([process])
     finally:
         process.kill()
+
+
+def _state(pid: int) -> str:
+    """The state of a process, a letter of proc(5); "" where it has ended and somebody knows."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

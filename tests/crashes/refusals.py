@@ -53,29 +53,36 @@ def refusals(name: str, root: Path, errors: tuple[int, ...] = ERRORS, each: bool
     What is wrong each time, None for nothing. each: every operation with every error, not with one in turn.
     """
     whole = played(name, root / "whole")
-    for nth, operation in enumerate(whole.traces[0].operations, 1):
+    nth, struck = 0, True
+    while struck:
+        nth += 1
         for error in errors if each else errors[nth % len(errors) :][:1]:
-            scene = _Refused(root / f"{nth}-{error}", nth=nth, error=error)
-            found = _problem(name, scene, whole)
-            yield (
-                found
-                and f"{name}: operation {nth}, {operation.name} of {operation.path}, {errno.errorcode[error]}: {found}"
-            )
+            scene = _play(name, _Refused(root / f"{nth}-{error}", nth=nth, error=error))
+            struck = scene.struck
+            if scene.refused is not None:
+                found = _problem(scene, whole)
+                what = f"{scene.refused.name} of {scene.refused.path}"
+                yield found and f"{name}: operation {nth}, {what}, {errno.errorcode[error]}: {found}"
+    # Where threads fill packs their names differ from time to time, and two of a pack's first letters share a directory
+    if nth <= len(whole.traces[0].operations) * 3 // 4:
+        yield f"{name}: it ended before operation {nth}"
     for nth in range(1, 1 + sum(operation.name in ("write", "append") for operation in whole.traces[0].operations)):
-        scene = _Refused(root / f"short-{nth}", name="short_write", nth=nth)
-        found = _problem(name, scene, whole)
+        scene = _play(name, _Refused(root / f"short-{nth}", name="short_write", nth=nth))
+        found = _problem(scene, whole) if scene.struck else None
         yield found and f"{name}: write {nth} cut short: {found}"
 
 
-def _problem(name: str, scene: _Refused, whole: Scene) -> str | None:
+def _play(name: str, scene: _Refused) -> _Refused:
     scene.root.mkdir()
     SCENARIOS[name](scene)
+    return scene
+
+
+def _problem(scene: _Refused, whole: Scene) -> str | None:
     if scene.raised is not None and not isinstance(scene.raised, StorageError):
         return f"raised {scene.raised!r}"
     if scene.raised is not None and "\n" in str(scene.raised):
         return "the message has several lines"
-    if not scene.struck:
-        return None if scene.name else "nothing was refused"
     if scene.raised is None and scene.refused is not None and not _may_go_untold(scene.refused):
         return "it went on as if nothing had been refused"
     told = [one.account for one in whole.traces[0].acknowledged[scene.acknowledged - 1 : scene.acknowledged + 1]]

@@ -159,7 +159,8 @@ def test_each_kind_of_operation_of_a_commit_beside_the_loop_may_fail(store: Stor
                     assert "\n" not in str(error)
                     assert told.failures[-1] is error
                     refused += 1
-            assert fault.struck
+            # A pack whose name begins like another's shares its directory: two operations less
+            assert fault.struck or nth > len(names) - 2
             assert incoming(store) == []
             if store.resolve("main") == before:
                 assert_holds(store, "main", held)
