@@ -7,6 +7,7 @@ no page faults; a system's shared-memory quota (/dev/shm) plays no part.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import tempfile
@@ -25,7 +26,8 @@ class Releasable(Protocol):
 
 @dataclass(slots=True)
 class Segment:
-    """One mapped anonymous file. number: its name between the processes. view: all of it, writable.
+    """One mapped anonymous file. number: its name between the processes. view: all of it, writable. address: where it
+    begins in this process.
 
     pins: what keeps its pages locked for devices (see `devices.Pin`).
     """
@@ -35,6 +37,7 @@ class Segment:
     nbytes: int
     mapped: mmap.mmap
     view: memoryview
+    address: int
     pins: list[Releasable] = field(default_factory=list)
 
     def close(self) -> None:
@@ -63,7 +66,8 @@ def create(number: int, nbytes: int) -> Segment:
 def attach(number: int, fd: int, nbytes: int) -> Segment:
     """A segment by its file descriptor, which it owns from now on."""
     mapped = mmap.mmap(fd, nbytes)
-    return Segment(number, fd, nbytes, mapped, memoryview(mapped))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    return Segment(number, fd, nbytes, mapped, memoryview(mapped), address)
 
 
 def _anonymous_file() -> int:

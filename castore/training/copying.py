@@ -7,15 +7,20 @@ import torch
 
 from castore.state.live.sources import TensorSource, TorchSource
 from castore.training.arena import Segment
+from castore.training.crew import Crew
 from castore.training.places import Lot
 
 SPAN_ELEMENTS = 1 << 20  # of a tensor whose memory does not lie in order: what is copied at once
 
 
-def copy(source: TensorSource, lot: Lot) -> None:
-    """Copy all of a tensor to its newest places. From a CUDA device, the copy is only begun."""
-    runs = lot.runs()
-    if len(runs) > 1 or not _whole(source, lot):
+def copy(source: TensorSource, lot: Lot, crew: Crew) -> None:
+    """Copy all of a tensor to its newest places. The copy is only begun where its memory lies in order: by `crew` for
+    one in main memory, on the current stream for one of a CUDA device."""
+    runs, tensor = lot.runs(), _plain(source)
+    if tensor is not None:
+        for first, last, offset in runs:
+            crew.begin(lot.segment.address + offset, tensor.data_ptr() + first, last - first, tensor)
+    elif len(runs) > 1 or not _whole(source, lot):
         for first, last, offset in runs:
             _copy(source, first, last, lot.segment, offset)
 
@@ -25,6 +30,13 @@ def identity(source: TensorSource) -> tuple[int, int] | None:
     if not isinstance(source, TorchSource) or source.tensor.device.type != "cpu" or source.tensor.is_inference():
         return None
     return source.tensor.data_ptr(), source.tensor._version
+
+
+def _plain(source: TensorSource) -> torch.Tensor | None:
+    """A source's tensor, if its bytes lie in order at its address in main memory; else None."""
+    tensor = _in_order(source)
+    plain = tensor is not None and tensor.device.type == "cpu" and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return tensor if plain and tensor is not None and tensor.data_ptr() else None
 
 
 def _in_order(source: TensorSource) -> torch.Tensor | None:

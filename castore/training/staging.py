@@ -17,6 +17,7 @@ from castore.state.live.flattening import Flat
 from castore.state.live.sources import TensorSource
 from castore.training import copying
 from castore.training.arena import Segment
+from castore.training.crew import Crew
 from castore.training.devices import Pending, device_of
 from castore.training.job import Done, Known, Staged
 from castore.training.layout import Key, Layout, is_large, keys
@@ -26,13 +27,26 @@ from castore.training.places import Lot
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy gave: for a job, and the bytes really copied. pending: those from devices were only begun."""
+    """What a copy gave: for a job, and the bytes really copied. pending: what of it was only begun."""
 
     staged: tuple[Staged, ...]
     known: tuple[Known, ...]
     segments: tuple[tuple[int, int], ...]
     copied_bytes: int
-    pending: Pending
+    pending: _Begun
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Copies that were begun, in memory and from devices."""
+
+    crew: Crew
+    devices: Pending
+
+    def wait(self) -> None:
+        """Return when they are done. From any thread."""
+        self.crew.finish()
+        self.devices.wait()
 
 
 class Staging:
@@ -43,6 +57,7 @@ class Staging:
         self._chunk_elements = chunk_elements
         self._layout = Layout(chunk_elements, keep_anchors)
         self._packed = Packed(self._layout.create)
+        self._crew = Crew()
         self._early: dict[Key, tuple[TensorSource, Lot, int]] = {}  # copies begun, and their bytes
         self._current: list[Lot | None] = []
 
@@ -53,8 +68,8 @@ class Staging:
         return self._layout.segments if small is None else {**self._layout.segments, small.number: small}
 
     def beginning(self, all_of_it: bool = True) -> Callable[[TensorSource], None]:
-        """What is to be told of each tensor of a state that is still looked through: copies of those that lie on a
-        device and have their places can begin at once, and are made meanwhile. all_of_it: else some may not be wanted.
+        """What is to be told of each tensor of a state that is still looked through: copies of those that have their
+        places can begin at once, and are made meanwhile. all_of_it: else some may not be wanted.
 
         Raises StorageError when there is no memory for the copies.
         """
@@ -80,7 +95,7 @@ class Staging:
         small = [source for source, lot in pairs if lot is None]
         number, offsets = self._packed.copy(small)
         copied += sum(source.nbytes for source in small)
-        pending = Pending({device for source in flat.sources if (device := device_of(source)) is not None})
+        devices = {device for source in flat.sources if (device := device_of(source)) is not None}
         self._layout.get_ready()
         where = iter(offsets)
         staged = tuple(
@@ -88,7 +103,7 @@ class Staging:
         )
         sizes = tuple((segment.number, segment.nbytes) for segment in self.segments.values())
         known = tuple(known for lot in lots.values() for known in lot.anchors())
-        return Copied(staged, known, sizes, copied, pending)
+        return Copied(staged, known, sizes, copied, _Begun(self._crew, Pending(devices)))
 
     def committed(self, done: Done) -> None:
         """The newest copy was committed: where chunks were stored whole, it takes over as the anchor."""
@@ -105,6 +120,7 @@ class Staging:
     def close(self) -> None:
         """Give all memory back. Raises StorageError where some could not be made ready, after that."""
         self._settle()
+        self._crew.close()
         self._early.clear()
         self._current.clear()
         self._packed.close()
@@ -112,14 +128,15 @@ class Staging:
 
     def _begin(self, source: TensorSource) -> None:
         key = source.path, 0
-        lot = self._layout.lots.get(key) if is_large(source) and device_of(source) is not None else None
+        lot = self._layout.lots.get(key) if is_large(source) else None
         if lot is not None and key not in self._early and lot.fits(source):
             self._early[key] = source, lot, self._update(lot, source)
 
     def _settle(self) -> None:
         """Wait for copies that were begun and may not be wanted any more."""
-        for source, _, _ in self._early.values():
-            torch.cuda.synchronize(device_of(source))
+        self._crew.finish()
+        for device in {device_of(source) for source, _, _ in self._early.values()} - {None}:
+            torch.cuda.synchronize(device)
 
     def _update_once(self, key: Key, lot: Lot, source: TensorSource) -> int:
         begun_of, begun_to, copied = self._early.get(key, (None, None, 0))
@@ -133,7 +150,7 @@ class Staging:
         lot.seen = seen
         if len(lot.places) > 1:
             lot.last = [1 - lot.held[chunk] if lot.anchor[chunk] else last for chunk, last in enumerate(lot.last)]
-        copying.copy(source, lot)
+        copying.copy(source, lot, self._crew)
         return lot.nbytes
 
     def _packed_at(self, source: TensorSource, segment: int, start: int) -> Staged:

@@ -12,6 +12,7 @@ import torch
 
 from castore.codecs import choice
 from castore.dtypes import by_name
+from castore.errors import StateError
 from castore.state.live import flatten
 from castore.store import Store
 from castore.testing.states import equal_states
@@ -51,6 +52,22 @@ def test_keys_that_print_alike_are_told_apart(store: Store) -> None:
         committed(commits, state)
         assert equal_states(store.load("main"), state)
         state[1][1].add_(1)
+    commits.close()
+
+
+def test_a_state_that_is_refused_in_the_midst_of_it_leaves_nothing_behind(store: Store) -> None:
+    state: dict[str, Any] = {str(number): random_bits(torch.float32, LARGE, number) for number in range(8)}
+    commits = Commits(store, worker="thread")
+    for _ in range(2):
+        committed(commits, state)
+    refused = {**{key: tensor.clone() for key, tensor in state.items()}, "unsafe": object()}
+    with pytest.raises(StateError):
+        commits.commit(refused)  # by then the copies of the others are begun
+    del refused
+    for tensor in state.values():
+        tensor.add_(1)
+    committed(commits, state)
+    assert equal_states(store.load("main"), state)
     commits.close()
 
 
