@@ -37,6 +37,7 @@ ROWS_WORTHWHILE = 0.99  # of a plain delta's size
 ROWS_AT_BEST = 1.25  # of the limit, that a plain delta may take if rows and columns are to bring it below
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 FAST_WORTHWHILE = 0.5  # of the raw size, where there is no time to code what saves less
+GLANCE_WORTHWHILE = 1.15  # times the limit, that planes may take at a glance if tokens are to keep within it
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
 _TRIAL_BLOCKS, _TRIAL_BLOCK = 4, 8192  # bytes that integers are tried on
@@ -103,9 +104,12 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
 
 
 def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
+    from castore.codecs.estimate import estimate, glance
+
+    if worthwhile < STANDALONE_WORTHWHILE and glance(raw, dtype, base) >= GLANCE_WORTHWHILE * worthwhile:
+        return _raw(raw)
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
         return _choose_tokens(raw, dtype, base, rows, worthwhile)
-    from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
     standalone = fractions[PLANES]

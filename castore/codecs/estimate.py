@@ -7,9 +7,10 @@ import numpy as np
 from castore.codecs import PLANES, SUB_PLANES, XOR_PLANES
 from castore.codecs.base import Buffer
 from castore.codecs.byte_planes import as_words
-from castore.codecs.sampling import RAW_BITS, entropies, probe, strided
+from castore.codecs.sampling import GLANCE, RAW_BITS, Sample, entropies, probe, strided
 from castore.dtypes import DType
 from castore.kernels import planes as kernels
+from castore.kernels import reference
 from castore.kernels.reference import Bytes, Transform, Words
 
 _REPEATS = 0.7  # of its size that lz4 makes of a stretch with repeats; floats that differ do not get there
@@ -29,6 +30,22 @@ def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]
         kernels.split(transform, words, other, rows[i * width : (i + 1) * width])
     sample = entropies(rows)
     return {codec: sample.stored_fraction(i * width, (i + 1) * width) for i, (codec, _, _) in enumerate(tried)}
+
+
+def glance(raw: Buffer, dtype: DType, base: Buffer | None) -> float:
+    """The least fraction of `estimate`, from a quarter of its sample and without kernels, which take a process a tenth
+    of a second and 60 MB to load."""
+    words = strided(as_words(raw, dtype).reshape(1, -1), GLANCE).reshape(-1)
+    tried: list[tuple[Transform, Words | None]] = [(Transform.ROTATE if dtype.word > 1 else Transform.PLAIN, None)]
+    if base is not None:
+        other = strided(as_words(base, dtype).reshape(1, -1), GLANCE).reshape(-1)
+        tried += [(Transform.XOR, other), (Transform.SUB, other)]
+    planes: Bytes = np.empty((dtype.word, words.size), np.uint8)
+    least = 1.0
+    for transform, with_base in tried:
+        reference.split(transform, words, with_base, planes)
+        least = min(least, Sample(reference.entropies(planes).tolist()).stored_fraction(0, dtype.word))
+    return least
 
 
 def standalone_planes(raw: Buffer, dtype: DType) -> tuple[float, bool]:

@@ -1,17 +1,17 @@
 """Codec 7: floats that stand alone: exponents as tokens, sign and mantissa as they are; for words of 2, 4 and 8 bytes.
 
-Words are rotated left by one bit. Their top byte, which is the exponent or most of it, is coded by tANS (Duda 2013);
-the bytes below, close to uniform in trained weights, are stored as planes. Units of 256 words that are all zero may be
-left out.
+Words are rotated left by one bit. Their top byte, which is the exponent or most of it, is coded by tANS or rANS (Duda
+2013); the bytes below, close to uniform in trained weights, are stored as planes. Units of 256 words that are all zero
+may be left out.
 
     offset  bytes  field
-    0       1      table bits: log2 of the number of states
+    0       1      coder: q, log2 of what frequencies sum to, for tANS; 128 + q for rANS
     1       1      1: some units are left out, and a bitmap says which are not; 0: none are
     2       1      f: the first top byte that has a frequency
     3       1      t - 1: how many top bytes have one from there on
     4       4      bits of the tokens
-    8       8      first states of the 4 lanes, 2 bytes each
-    16      2t     the frequencies, together the states
+    8       s      first states of the 4 lanes of tANS, 2 bytes each, or of the 64 of rANS, 4 bytes each
+    8 + s   2t     the frequencies, together 2**q
     ...     ...    the bitmap if there is one: bit k % 8 of byte k // 8 for unit k
     ...     ...    tokens, up to a whole byte at their end
     ...     ...    planes of the n words that are coded, the lowest byte first; of the top byte none
@@ -35,10 +35,11 @@ from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import exponent as kernels
 from castore.kernels import scratch
-from castore.kernels.blocks import LANES, MOST_TABLE_BITS, UNIT
+from castore.kernels.blocks import LANES, UNIT
+from castore.kernels.coder import Coder, best, of_byte
 
 _HEADER = struct.Struct("<BBBBI")
-_FIXED = _HEADER.size + layout.STATES_BYTES
+_PLAIN = Coder(False, kernels.TABLE_BITS)
 _STEP = 8  # every eighth unit is counted for the frequencies
 
 
@@ -62,20 +63,20 @@ class ExponentsCodec:
         coded_words = layout.selected(words, units, "new")
         bitmap = layout.pack_units(units)
         if not coded_words.size:
-            return self._front(0, units, np.zeros(1, np.uint16), bytes(layout.STATES_BYTES), bitmap, 0) + bytes(
-                kernels.PAD_BYTES
-            )
-        room = _FIXED + 2 * kernels.SYMBOLS + len(bitmap)
-        coded = kernels.encode(coded_words, _STEP if coded_words.size > 64 * UNIT else 1, room)
-        states = coded.states.astype("<u2").tobytes()
+            none = bytes(_PLAIN.states_bytes)
+            return self._front(_PLAIN, 0, units, np.zeros(1, np.uint16), none, bitmap, 0) + bytes(kernels.PAD_BYTES)
+        coder = best(coded_words.size, kernels.TABLE_BITS, kernels.TABLE_BITS)
+        room = _HEADER.size + coder.states_bytes + 2 * kernels.SYMBOLS + len(bitmap)
+        coded = kernels.encode(coded_words, _STEP if coded_words.size > 64 * UNIT else 1, room, coder)
         first = int(np.flatnonzero(coded.frequencies)[0])
-        front = self._front(first, units, coded.frequencies[first:], states, bitmap, coded.token_bits)
+        front = self._front(coder, first, units, coded.frequencies[first:], coded.states, bitmap, coded.token_bits)
         start = coded.start - len(front)
         coded.data[start : coded.start] = np.frombuffer(front, np.uint8)
         return coded.data[start:].data
 
     def _front(
         self,
+        coder: Coder,
         first: int,
         units: NDArray[np.bool_] | None,
         frequencies: NDArray[np.uint16],
@@ -83,7 +84,7 @@ class ExponentsCodec:
         bitmap: bytes,
         bits: int,
     ) -> bytes:
-        head = _HEADER.pack(kernels.TABLE_BITS, units is not None, first, frequencies.size - 1, bits)
+        head = _HEADER.pack(coder.byte, units is not None, first, frequencies.size - 1, bits)
         return b"".join((head, states, frequencies.astype("<u2").tobytes(), bitmap))
 
     def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
@@ -91,32 +92,34 @@ class ExponentsCodec:
             raise CorruptError(f"exponents record of {len(out)} bytes of {dtype.name}: there is no such thing")
         words = np.frombuffer(out, f"<u{dtype.word}")
         view = memoryview(payload)
-        if len(view) < _FIXED:
+        if len(view) < _HEADER.size:
             raise CorruptError("exponents record ends within its header")
-        table_bits, has_units, first, width, token_bits = _HEADER.unpack_from(view)
-        rows_end = _FIXED + 2 * (width + 1)
-        units_end = rows_end + (layout.unit_bytes(words.size) if has_units else 0)
-        fits = layout.LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS and has_units <= 1
-        if not fits or first + width >= kernels.SYMBOLS or len(view) < units_end:
+        coder_byte, has_units, first, width, token_bits = _HEADER.unpack_from(view)
+        coder = of_byte(coder_byte)
+        if coder is None or has_units > 1 or first + width >= kernels.SYMBOLS:
             raise CorruptError("exponents record's header makes no sense")
-        states = layout.parse_states(view[_HEADER.size : _FIXED], 1 << table_bits)
+        states, rows_start = layout.parse_states(view, _HEADER.size, coder)
+        rows_end = rows_start + 2 * (width + 1)
+        units_end = rows_end + (layout.unit_bytes(words.size) if has_units else 0)
+        if len(view) < units_end:
+            raise CorruptError("exponents record ends within its header")
         units = layout.parse_units(view[rows_end:units_end], words.size) if has_units else None
-        count = -(-layout.selected_count(words.size, units) // LANES) * LANES
+        count = layout.coded_count(words.size, units, coder, token_bits)
         planes = (dtype.word - 1) * count
         if len(view) - units_end != -(-token_bits // 8) + planes + kernels.PAD_BYTES:
             raise CorruptError("exponents record's length does not fit its header")
         if units is not None:
             words[:] = 0
         if not count:
-            if token_bits or states.any():
+            if token_bits or (states != coder.rest).any():
                 raise CorruptError("exponents record has a stream of no words")
             return
         frequencies = np.zeros((1, first + width + 1), np.uint16)
-        frequencies[:, first:] = layout.parse_rows(view[_FIXED:rows_end], 1, width + 1, 1 << table_bits)
+        frequencies[:, first:] = layout.parse_rows(view[rows_start:rows_end], 1, width + 1, 1 << coder.table_bits)
         in_place = units is None and words.size == count
         part = words if in_place else scratch.array("new", count, words.dtype)
         data = np.frombuffer(view[units_end:], np.uint8)
-        if not kernels.decode(frequencies, table_bits, states, data, token_bits, part):
+        if not kernels.decode(frequencies, coder, states, data, token_bits, part):
             raise CorruptError("exponents record's stream does not decode")
         if not in_place:
             layout.put_back(part, units, words)

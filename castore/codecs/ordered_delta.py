@@ -1,18 +1,19 @@
 """Codec 6: differences to the base in the order of the words, as tokens and fields; for words of every size.
 
 Words are mapped to integers in the order of the floats, or taken as they are; y is the zigzag of the wrapping
-difference to the base, plus 2**low. Of y, the token is floor(log2 y) - low, coded by tANS (Duda 2013) in the context of
-how far the base's exponent lies below the largest one, since an optimizer's step is about constant in absolute terms.
-The bits of y under the leading one are close to uniform and stored as they are: the lowest bytes, which every y has, as
-byte planes, those between the planes and the leading bit as fields of as many bits. y below 2**low, which the addition
-wrapped, and what the tables have no token for, has the last token: all of its bits above the planes are the field.
+difference to the base, plus 2**low. Of y, the token is floor(log2 y) - low, coded by tANS or rANS (Duda 2013) in the
+context of how far the base's exponent lies below the largest one, since an optimizer's step is about constant in
+absolute terms. The bits of y under the leading one are close to uniform and stored as they are: the lowest bytes, which
+every y has, as byte planes, those between the planes and the leading bit as fields of as many bits. y below 2**low,
+which the addition wrapped, and what the tables have no token for, has the last token: all of its bits above the planes
+are the field.
 
 Units of 256 words that are all as in the base may be left out of all this.
 
     offset  bytes  field
     0       1      low: bits that every y has
     1       1      p: byte planes, low // 8 at most
-    2       1      table bits: log2 of the number of states
+    2       1      coder: q, log2 of what frequencies sum to, for tANS; 128 + q for rANS
     3       1      last context, 0 to 15
     4       1      shift of contexts
     5       1      1: some units are left out, and a bitmap says which are not; 0: none are
@@ -22,8 +23,8 @@ Units of 256 words that are all as in the base may be left out of all this.
     11      1      t: how many tokens they have from there on, before the last token
     12      4      bits of the tokens
     16      4      bits of the fields
-    20      8      first states of the 4 lanes, 2 bytes each
-    28      2(t+1) for each such context: frequencies of the tokens f to f + t - 1, and of the last; together the states
+    20      s      first states of the 4 lanes of tANS, 2 bytes each, or of the 64 of rANS, 4 bytes each
+    20 + s  2(t+1) for each such context: frequencies of the tokens f to f + t - 1, and of the last; together 2**q
     ...     ...    the bitmap if there is one: bit k % 8 of byte k // 8 for unit k
     ...     ...    tokens, up to a whole byte at their end
     ...     p x n  planes of the n words that are coded, the lowest byte first
@@ -47,16 +48,15 @@ from castore.codecs.byte_planes import as_words
 from castore.dtypes import DType
 from castore.errors import CorruptError
 from castore.kernels import delta as kernels
-from castore.kernels.blocks import LANES, MOST_TABLE_BITS, ROW, UNIT
+from castore.kernels.blocks import LANES, ROW, UNIT
+from castore.kernels.coder import Coder, best, of_byte
 from castore.kernels.delta import Fit
 from castore.kernels.reference import Words
 
 _HEADER = struct.Struct("<BBBBBBHHBBII")
-_FIXED = _HEADER.size + layout.STATES_BYTES
-_MOST_HEADER = _FIXED + 2 * kernels.MOST_CONTEXTS * ROW
-_EMPTY = _HEADER.pack(0, 0, kernels.TABLE_BITS, 0, 0, 0, 0, 0, 0, 0, 0, 0) + bytes(
-    layout.STATES_BYTES + kernels.PAD_BYTES
-)
+_PLAIN = Coder(False, kernels.TABLE_BITS)
+_MOST_ROWS = 2 * kernels.MOST_CONTEXTS * ROW
+_EMPTY = _HEADER.pack(0, 0, _PLAIN.byte, 0, 0, 0, 0, 0, 0, 0, 0, 0) + bytes(_PLAIN.states_bytes + kernels.PAD_BYTES)
 _SAMPLES = 16  # units that the fit is chosen from
 _STEP = 6  # every sixth unit is counted for the frequencies
 _PROBES = 128  # words that are looked at for whether any unit did not change
@@ -95,15 +95,17 @@ class OrderedDeltaCodec:
         before = layout.selected(old, coded_units, "old")
         fit = how.fit
         if not new.size:
-            header = _HEADER.pack(fit.low, fit.planes, kernels.TABLE_BITS, 0, 0, 1, 0, 0, 0, 0, 0, 0)
-            return b"".join((head, header, bytes(layout.STATES_BYTES), bitmap, bytes(kernels.PAD_BYTES)))
+            header = _HEADER.pack(fit.low, fit.planes, _PLAIN.byte, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+            return b"".join((head, header, bytes(_PLAIN.states_bytes), bitmap, bytes(kernels.PAD_BYTES)))
         step = _STEP if new.size > 64 * UNIT else 1
-        coded = kernels.encode(new, before, fit, step, len(head) + _MOST_HEADER + len(bitmap))
+        coder = best(new.size, kernels.TABLE_BITS, kernels.RANS_TABLE_BITS)
+        room = len(head) + _HEADER.size + coder.states_bytes + _MOST_ROWS + len(bitmap)
+        coded = kernels.encode(new, before, fit, step, room, coder)
         mask, first, width, rows = _rows(coded)
         header = _HEADER.pack(
             fit.low,
             fit.planes,
-            kernels.TABLE_BITS,
+            coder.byte,
             fit.last,
             fit.shift,
             coded_units is not None,
@@ -114,7 +116,7 @@ class OrderedDeltaCodec:
             coded.token_bits,
             coded.field_bits,
         )
-        front = b"".join((head, header, coded.states.astype("<u2").tobytes(), rows, bitmap))
+        front = b"".join((head, header, coded.states, rows, bitmap))
         start = coded.start - len(front)
         coded.data[start : coded.start] = np.frombuffer(front, np.uint8)
         return coded.data[start:].data
@@ -125,7 +127,7 @@ class OrderedDeltaCodec:
         words = np.frombuffer(out, f"<u{dtype.word}")
         parts = _parse(memoryview(payload), dtype, words.size)
         if not parts.count:
-            if parts.token_bits or parts.field_bits or parts.states.any():
+            if parts.token_bits or parts.field_bits or (parts.states != parts.coder.rest).any():
                 raise CorruptError("ordered-delta record has streams of no words")
             return
         in_place = parts.units is None and words.size % LANES == 0
@@ -134,7 +136,7 @@ class OrderedDeltaCodec:
             part,
             parts.fit,
             parts.frequencies,
-            parts.table_bits,
+            parts.coder,
             parts.states,
             parts.data,
             parts.token_bits,
@@ -192,8 +194,8 @@ def _rows(coded: kernels.Coded) -> tuple[int, int, int, bytes]:
 class _Parts:
     fit: Fit
     frequencies: kernels.Frequencies
-    table_bits: int
-    states: NDArray[np.uint16]
+    coder: Coder
+    states: NDArray[np.uint32]
     units: NDArray[np.bool_] | None
     count: int
     data: NDArray[np.uint8]
@@ -203,15 +205,16 @@ class _Parts:
 
 def _parse(view: memoryview, dtype: DType, count: int) -> _Parts:
     """The parts of a payload for `count` words, every length and frequency checked."""
-    if len(view) < _FIXED:
+    if len(view) < _HEADER.size:
         raise CorruptError("ordered-delta record ends within its header")
-    low, planes, table_bits, last, shift, has_units, top, mask, first, width, token_bits, field_bits = (
+    low, planes, coder_byte, last, shift, has_units, top, mask, first, width, token_bits, field_bits = (
         _HEADER.unpack_from(view)
     )
     bits = 8 * dtype.word
     is_float, mantissa = _kind(dtype)
+    coder = of_byte(coder_byte)
     if (
-        not layout.LEAST_TABLE_BITS <= table_bits <= MOST_TABLE_BITS
+        coder is None
         or last >= kernels.MOST_CONTEXTS
         or shift >= 8
         or has_units > 1
@@ -224,16 +227,16 @@ def _parse(view: memoryview, dtype: DType, count: int) -> _Parts:
         or first + width > bits - low
     ):
         raise CorruptError("ordered-delta record's header makes no sense")
-    size = 1 << table_bits
-    states = layout.parse_states(view[_HEADER.size : _FIXED], size)
+    size = 1 << coder.table_bits
+    states, rows_start = layout.parse_states(view, _HEADER.size, coder)
     contexts = mask.bit_count()
-    rows_end = _FIXED + 2 * contexts * (width + 1)
+    rows_end = rows_start + 2 * contexts * (width + 1)
     units_end = rows_end + (layout.unit_bytes(count) if has_units else 0)
     if len(view) < units_end:
         raise CorruptError("ordered-delta record ends within its header")
-    rows = layout.parse_rows(view[_FIXED:rows_end], contexts, width + 1, size)
+    rows = layout.parse_rows(view[rows_start:rows_end], contexts, width + 1, size)
     units = layout.parse_units(view[rows_end:units_end], count) if has_units else None
-    coded = -(-layout.selected_count(count, units) // LANES) * LANES
+    coded = layout.coded_count(count, units, coder, token_bits)
     if len(view) - units_end != -(-token_bits // 8) + planes * coded + -(-field_bits // 8) + kernels.PAD_BYTES:
         raise CorruptError("ordered-delta record's length does not fit its header")
     frequencies = np.zeros((last + 1, bits - low + 1), np.uint16)
@@ -243,7 +246,7 @@ def _parse(view: memoryview, dtype: DType, count: int) -> _Parts:
     frequencies[used, -1] = rows[:, -1]
     fit = Fit(low, planes, top, mantissa, shift, last, is_float)
     data = np.frombuffer(view[units_end:], np.uint8)
-    return _Parts(fit, frequencies, table_bits, states, units, coded, data, token_bits, field_bits)
+    return _Parts(fit, frequencies, coder, states, units, coded, data, token_bits, field_bits)
 
 
 CODEC = OrderedDeltaCodec()

@@ -12,6 +12,7 @@ from castore.kernels import planes as kernels
 from castore.kernels.reference import Bytes
 
 BLOCKS, BLOCK = 8, 512  # the sample: strided blocks of contiguous elements; all of them if there are no more
+GLANCE = 128  # elements of a block, for a first look
 PROBE_BYTES = 4096  # a stretch of a plane that is searched for repeats
 RAW_BITS = 7.75  # a plane of more bits a byte than this is not worth an entropy coder's time
 
@@ -33,13 +34,13 @@ def sample_rows(rows: Bytes) -> Sample:
     return entropies(strided(rows))
 
 
-def strided(rows: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """BLOCKS blocks of BLOCK elements of each row [k, n], evenly spread; all of it if n is no more than that."""
+def strided(rows: NDArray[np.unsignedinteger], block: int = BLOCK) -> NDArray[np.unsignedinteger]:
+    """BLOCKS blocks of `block` elements of each row [k, n], evenly spread; all of it if n is no more than that."""
     count = rows.shape[1]
-    if count <= BLOCKS * BLOCK:
+    if count <= BLOCKS * block:
         return np.ascontiguousarray(rows)
     step = count // BLOCKS
-    return rows[:, : BLOCKS * step].reshape(rows.shape[0], BLOCKS, step)[:, :, :BLOCK].reshape(rows.shape[0], -1)
+    return rows[:, : BLOCKS * step].reshape(rows.shape[0], BLOCKS, step)[:, :, :block].reshape(rows.shape[0], -1)
 
 
 def entropies(sample: Bytes) -> Sample:

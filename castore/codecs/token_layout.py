@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from castore.codecs.base import Buffer
 from castore.errors import CorruptError
 from castore.kernels import scratch
-from castore.kernels.blocks import LANES, STATES, UNIT
+from castore.kernels.blocks import LANES, RANS_LANES, UNIT
+from castore.kernels.coder import Coder
 from castore.kernels.reference import Words
 
-STATES_BYTES = 2 * STATES
-LEAST_TABLE_BITS = 5
 WORTHWHILE = 8  # leave units out where that is every eighth at least: closing the gaps is a copy
 
 
@@ -89,8 +86,20 @@ def parse_rows(data: Buffer, contexts: int, width: int, size: int) -> NDArray[np
     return rows
 
 
-def parse_states(data: Buffer, size: int) -> NDArray[np.uint16]:
-    states: NDArray[Any] = np.frombuffer(data, "<u2")
-    if (states >= size).any():
+def parse_states(view: memoryview, start: int, coder: Coder) -> tuple[NDArray[np.uint32], int]:
+    """(a decoder's first states, which begin at `start`; where they end)."""
+    end = start + coder.states_bytes
+    if len(view) < end:
+        raise CorruptError("record ends within its header")
+    states = coder.read(view[start:end])
+    if states is None:
         raise CorruptError("record's states are out of range")
-    return np.ascontiguousarray(states, np.uint16)
+    return states, end
+
+
+def coded_count(count: int, units: NDArray[np.bool_] | None, coder: Coder, token_bits: int) -> int:
+    """How many words are coded of `count`, with those added, in so many bits of tokens."""
+    coded = -(-selected_count(count, units) // LANES) * LANES
+    if coder.is_rans and (coded % RANS_LANES or token_bits % 16):
+        raise CorruptError("record's words do not fit its coder")
+    return coded

@@ -25,14 +25,14 @@ _I64 = ir.IntType(64)
 _SLOW = ("znver1", "znver2")
 
 
-def _is_told() -> bool:
+def is_told() -> bool:
     """Whether somebody told Numba which processor to compile for."""
     return bool(getattr(config, "CPU_NAME", None) or getattr(config, "CPU_FEATURES", None))
 
 
 def has_fast_fields() -> bool:
     """Whether kernels are compiled for this very processor, and it has a fast `pext` and `pdep`."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or _is_told():
+    if platform.machine().lower() not in ("x86_64", "amd64") or is_told():
         return False
     return bool(llvm.get_host_cpu_features().get("bmi2")) and llvm.get_host_cpu_name() not in _SLOW
 

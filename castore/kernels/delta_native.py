@@ -13,6 +13,7 @@ import numpy as np
 
 from castore.kernels import delta_lanes as lanes
 from castore.kernels import fields_native as fields_of
+from castore.kernels import rans_native as rans
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U, clear_bytes, copy_bytes
 from castore.kernels.blocks import BLOCK, LANES, ROW, UNIT
@@ -114,8 +115,10 @@ def encode(
     base: Any,
     fit: Any,
     planes: Any,
+    rans_bits: Any,
     table: Any,
     following: Any,
+    rans_table: Any,
     out: Any,
     token_end: Any,
     field_start: Any,
@@ -123,11 +126,13 @@ def encode(
     symbols: Any,
     masks: Any,
     states: Any,
+    met: Any,
 ) -> Any:
     """Code `words` as differences to `base`: tokens below byte `token_end` of `out`, planes from there on, fields from
     `field_start` on. Returns (first bit of the tokens, bits of the fields).
 
-    fit: as in `count`. table, following: of `tans_native.encoder_tables`. y, symbols, masks: scratch of one block.
+    fit: as in `count`. rans_bits: of the tables of rANS, 0 for tANS. table, following: of `tans_native.encoder_tables`;
+    rans_table: of `rans_native.encoder_table`. y, symbols, masks, met: scratch of one block.
     """
     kind = words.dtype.type
     bits = words.itemsize * 8
@@ -147,18 +152,23 @@ def encode(
                 words, base, start + i, low, fit[1], fit[2], fit[3], fit[4], fit[5], i, symbols, shift, y, masks, out,
                 token_end + start + i, words.size, planes, nowhere,
             )  # fmt: skip
-        token_at, token_held, token_count, met_unseen = tans.encode(
-            symbols, count, table, following, out, token_at, token_held, token_count, states
-        )
+        if rans_bits:
+            token_at, met_unseen = rans.encode(symbols, count, rans_table, rans_bits, out, token_at, states, met)
+        else:
+            token_at, token_held, token_count, met_unseen = tans.encode(
+                symbols, count, table, following, out, token_at, token_held, token_count, states
+            )
         if met_unseen:
             for i in range(U(count)):
-                if table[U(symbols[i])] & tans.UNSEEN:
+                symbol = U(symbols[i])
+                if (rans_table[symbol] & rans.UNSEEN) if rans_bits else (table[symbol] & tans.UNSEEN):
                     bit = i * U(bits)
                     masks[bit >> U(6)] |= whole << (bit & U(63))
         field_at, field_held, field_count = fields_of.put(
             masks, y, U(count * bits) >> U(6), bits, narrow, out, field_at, field_held, field_count
         )
-    out[token_at - U(1)] = np.uint8((token_held << (U(8) - token_count)) & U(0xFF))
+    if not rans_bits:
+        out[token_at - U(1)] = np.uint8((token_held << (U(8) - token_count)) & U(0xFF))
     return token_at * U(8) - token_count, (field_at - U(field_start)) * U(8) + field_count
 
 
@@ -167,6 +177,7 @@ def decode(
     out: Any,
     fit: Any,
     planes: Any,
+    is_rans: Any,
     table: Any,
     table_bits: Any,
     stream: Any,
@@ -184,9 +195,9 @@ def decode(
     stream's, or below zero (wrapped), for one that ran out of it.
 
     token_start, field_end: bits of `stream`; plane_start: a byte of it; 8 bytes of the stream lie behind the fields.
-    table: of `tans_native.decoder_tables`. contexts, tokens, masks, fields: scratch of one block. spare: scratch of
-    SPARE_BYTES. Whatever the stream holds, nothing outside of it is read: a block that might read there gets a copy
-    with room around it.
+    table: of `rans_native.decoder_table` if is_rans, else of `tans_native.decoder_tables`. contexts, tokens, masks,
+    fields: scratch of one block. spare: scratch of SPARE_BYTES. Whatever the stream holds, nothing outside of it is
+    read: a block that might read there gets a copy with room around it.
     """
     kind = out.dtype.type
     bits = out.itemsize * 8
@@ -199,15 +210,19 @@ def decode(
         if token_at > U(stream.size * 8) or field_at > U(stream.size * 8):  # not what `encode` makes
             break
         source, moved = stream, U(0)
-        at, reach = token_at >> U(3), tans.reach(size)
+        at, reach = token_at >> U(3), rans.reach(size) if is_rans else tans.reach(size)
         if at + reach > U(stream.size):
             left = U(stream.size) - at
             copy_bytes(spare, U(0), stream, at, left)
             clear_bytes(spare, left, reach - left)
             source, moved = spare, at << U(3)
-        if fit[4]:
+        if fit[4] or is_rans:
             for i in range(0, size, LANES):
                 lanes.contexts(out, start + i, fit[1], fit[2], fit[3], fit[4], np.uint16(table_bits), i, contexts)
+        if is_rans:
+            end = rans.decode(contexts, table, table_bits, source, at - (moved >> U(3)), states, tokens, size)
+            token_at = (end << U(3)) + moved
+        elif fit[4]:
             token_at = tans.decode(contexts, table, source, token_at - moved, states, tokens, size) + moved
         else:
             token_at = tans.decode_plain(table, source, token_at - moved, states, tokens, size) + moved

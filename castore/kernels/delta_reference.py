@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels import tans_reference as tans
+from castore.kernels import coder_reference as coders
+from castore.kernels.coder import Coder
 from castore.kernels.delta import Fit, Frequencies
 from castore.kernels.reference import Words, ordered, unzigzag, zigzag
 
@@ -50,11 +51,11 @@ def contexts(base: Words, fit: Fit) -> list[int]:
     return [min(max(fit.top - (one >> fit.mantissa), 0) >> fit.shift, fit.last) for one in magnitudes.tolist()]
 
 
-def encode(words: Words, base: Words, fit: Fit, frequencies: Frequencies, size: int) -> Streams:
+def encode(words: Words, base: Words, fit: Fit, frequencies: Frequencies, coder: Coder) -> Streams:
     """Code `words` [n] as differences to `base` [n], n a multiple of 16."""
     y, places = values(words, base, fit), contexts(base, fit)
     exact = tokens(y, fit)
-    states, stream, length = tans.encode(exact, places, frequencies, size)
+    states, stream, length = coders.encode(coder, exact, places, frequencies)
     last = fit.tokens(y.dtype) - 1
     kept = [token if frequencies[place, token] else last for token, place in zip(exact, places, strict=True)]
     planes = b"".join((y >> y.dtype.type(8 * k)).astype(np.uint8).tobytes() for k in range(fit.planes))
@@ -62,10 +63,10 @@ def encode(words: Words, base: Words, fit: Fit, frequencies: Frequencies, size: 
     return Streams(states, stream, length, planes, fields, field_bits)
 
 
-def decode(base: Words, fit: Fit, frequencies: NDArray[Any], size: int, streams: Streams) -> Words | None:
+def decode(base: Words, fit: Fit, frequencies: NDArray[Any], coder: Coder, streams: Streams) -> Words | None:
     """The words; None if the streams are damaged."""
     places = contexts(base, fit)
-    found = tans.decode(places, frequencies, size, streams.states, streams.tokens, streams.token_bits)
+    found = coders.decode(coder, places, frequencies, streams.states, streams.tokens, streams.token_bits)
     if found is None:
         return None
     y = _get_fields(streams, found, base.dtype, fit)

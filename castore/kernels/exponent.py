@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels import scratch, tans
-from castore.kernels.blocks import BLOCK, LANES, MOST_TABLE_BITS, STATES, UNIT
+from castore.kernels import scratch
+from castore.kernels.blocks import BLOCK, LANES, MOST_TABLE_BITS, UNIT
+from castore.kernels.coder import Coder, decoder_table, encoder_tables, encoder_types, met
 from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.delta import Frequencies
 from castore.kernels.reference import Bytes, Words
@@ -17,18 +18,20 @@ from castore.kernels.reference import Bytes, Words
 SYMBOLS = 256
 TABLE_BITS = MOST_TABLE_BITS
 PAD_BYTES = 8  # behind the planes
-SPARE_BYTES = BLOCK * TABLE_BITS // 8 + 64
+SPARE_BYTES = 2 * BLOCK + 64
+
+_NO_CONTEXTS = np.zeros(BLOCK, np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """states: the decoder's first. frequencies: by top byte, from 0 on. data: tokens, planes and padding, with room for
-    a header before it.
+    """states: the decoder's first, as written. frequencies: by top byte, from 0 on. data: tokens, planes and padding,
+    with room for a header before it.
 
     start: where the tokens' first byte lies in `data`. token_bits: their length.
     """
 
-    states: NDArray[np.uint16]
+    states: bytes
     frequencies: NDArray[np.uint16]
     data: Bytes
     start: int
@@ -42,23 +45,23 @@ def occupied(words: Words) -> NDArray[np.bool_]:
     return flags
 
 
-def encode(words: Words, step: int, header_bytes: int) -> Coded:
+def encode(words: Words, step: int, header_bytes: int, coder: Coder) -> Coded:
     """Code `words` [n], n > 0 a multiple of LANES; every `step`-th unit is counted for the frequencies.
 
     What is returned is this thread's scratch memory, valid until its next call; `header_bytes` of it are free before
     the tokens.
     """
-    token_end = header_bytes + words.size * (TABLE_BITS + 1) // 8 + 64
+    token_end = header_bytes + coder.most_bytes(words.size)
     end = token_end + words.nbytes - words.size
     out = scratch.array("out", max(end + 64, 4096), np.uint8)
     symbols = scratch.array("symbols", BLOCK, np.uint16)
     found = _counted(words, step, symbols, out)
-    frequencies, table, following = tans.encoder_tables(found, 1, found.size, TABLE_BITS, SYMBOLS)
-    states = np.full(STATES, 1 << TABLE_BITS, np.uint16)
-    first = _kernel("encode", words.itemsize)(words, table, following, out, token_end, symbols, states)
+    frequencies, tables = encoder_tables(coder, found, 1, found.size, SYMBOLS)
+    states = coder.resting()
+    first = _kernel("encode", words.itemsize)(words, *tables, out, token_end, symbols, states, met())
     out[end : end + PAD_BYTES] = 0
     data = out[: end + PAD_BYTES]
-    return Coded(states - np.uint16(1 << TABLE_BITS), frequencies, data, first >> 3, token_end * 8 - first)
+    return Coded(coder.written(states), frequencies, data, first >> 3, token_end * 8 - first)
 
 
 def _counted(words: Words, step: int, symbols: NDArray[np.uint16], planes: Bytes) -> NDArray[np.int64]:
@@ -72,19 +75,22 @@ def _counted(words: Words, step: int, symbols: NDArray[np.uint16], planes: Bytes
 
 
 def decode(
-    frequencies: Frequencies, table_bits: int, states: NDArray[np.uint16], data: Bytes, token_bits: int, out: Words
+    frequencies: Frequencies, coder: Coder, states: NDArray[np.uint32], data: Bytes, token_bits: int, out: Words
 ) -> bool:
     """Fill `out` [n]. False if the stream is damaged; `out` is then undefined.
 
     data: as `Coded.data` from `start` on. The caller has checked that frequencies sum to the table's size, that states
-    are below it, and that lengths fit `data`.
+    are the coder's, that it can have n words, and that lengths fit `data`.
     """
-    table = tans.decoder_tables(frequencies, table_bits)
+    table = decoder_table(coder, frequencies)
     end = -(-token_bits // 8)
     final = states.copy()
     symbols, spare = scratch.array("tokens", BLOCK, np.uint8), scratch.array("spare", SPARE_BYTES, np.uint8)
-    at = _kernel("decode", out.itemsize)(table, data, 8 * end - token_bits, end, symbols, final, spare, out)
-    return bool(at == 8 * end) and not final.any()
+    bits = coder.table_bits if coder.is_rans else 0
+    at = _kernel("decode", out.itemsize)(
+        table, bits, data, 8 * end - token_bits, end, symbols, _NO_CONTEXTS, final, spare, out
+    )
+    return bool(at == 8 * end) and bool((final == coder.rest).all())
 
 
 def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
@@ -97,14 +103,16 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
     n, words, out_words = t.int64, array_type(word), array_type(word, writable=True)
     bytes_out, shorts = array_type(t.uint8, writable=True), array_type(t.uint16, writable=True)
     counts, found_type = array_type(t.uint32, writable=True), array_type(t.int64, writable=True)
-    table = array_type(t.uint64)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "occupied": (exponent_native.occupied, (words, n, array_type(t.boolean, writable=True))),
         "survey": (exponent_native.survey, (words, n, n, shorts, bytes_out, out_words, counts, found_type)),
-        "encode": (exponent_native.encode, (words, table, array_type(t.uint16), bytes_out, n, shorts, shorts)),
+        "encode": (exponent_native.encode, (words, *encoder_types(), bytes_out, n, shorts, counts, counts)),
         "decode": (
             exponent_native.decode,
-            (array_type(t.uint32), array_type(t.uint8), n, n, bytes_out, shorts, bytes_out, out_words),
+            (
+                *(array_type(t.uint32), n, array_type(t.uint8), n, n, bytes_out, array_type(t.uint16)),
+                *(counts, bytes_out, out_words),
+            ),
         ),
     }
     return found[name]

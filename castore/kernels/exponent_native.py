@@ -13,6 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from castore.kernels import rans_native as rans
 from castore.kernels import tans_native as tans
 from castore.kernels.bits import U, clear_bytes, copy_bytes
 from castore.kernels.blocks import BLOCK, LANES, UNIT
@@ -136,10 +137,14 @@ def survey(words: Any, units: Any, step: Any, symbols: Any, planes: Any, extreme
 
 
 @kernel
-def encode(words: Any, table: Any, following: Any, out: Any, token_end: Any, symbols: Any, states: Any) -> Any:
+def encode(
+    words: Any, rans_bits: Any, table: Any, following: Any, rans_table: Any, out: Any, token_end: Any, symbols: Any,
+    states: Any, met: Any,
+) -> Any:  # fmt: skip
     """Code `words`: tokens below byte `token_end` of `out`, planes from there on. Returns the tokens' first bit.
 
-    table, following: of `tans_native.encoder_tables`. symbols: scratch.
+    rans_bits: of the table of rANS, 0 for tANS. table, following: of `tans_native.encoder_tables`; rans_table: of
+    `rans_native.encoder_table`. symbols, met: scratch.
     """
     at, held, count = U(token_end), U(0), U(0)
     start = words.size
@@ -148,36 +153,49 @@ def encode(words: Any, table: Any, following: Any, out: Any, token_end: Any, sym
         start -= taken
         for i in range(0, taken, LANES):
             _split(words, start + i, i, symbols, out, token_end + start + i, words.size)
-        at, held, count, _ = tans.encode(symbols, taken, table, following, out, at, held, count, states)
-    out[at - U(1)] = np.uint8((held << (U(8) - count)) & U(0xFF))
+        if rans_bits:
+            at, _ = rans.encode(symbols, taken, rans_table, rans_bits, out, at, states, met)
+        else:
+            at, held, count, _ = tans.encode(symbols, taken, table, following, out, at, held, count, states)
+    if not rans_bits:
+        out[at - U(1)] = np.uint8((held << (U(8) - count)) & U(0xFF))
     return at * U(8) - count
 
 
 @kernel
 def decode(
     table: Any,
+    rans_bits: Any,
     stream: Any,
     token_start: Any,
     plane_start: Any,
     symbols: Any,
+    no_contexts: Any,
     states: Any,
     spare: Any,
     out: Any,
 ) -> Any:
-    """The inverse; returns the bit at which the tokens ended. The planes lie in `stream`: the caller has checked."""
+    """The inverse; returns the bit at which the tokens ended. The planes lie in `stream`: the caller has checked.
+
+    no_contexts: zeros, as many as words in a block.
+    """
     at = U(token_start)
     for start in range(0, out.size, BLOCK):
         size = min(BLOCK, out.size - start)
         if at > U(stream.size * 8):
             break
         source, moved = stream, U(0)
-        first, reach = at >> U(3), tans.reach(size)
+        first, reach = at >> U(3), rans.reach(size) if rans_bits else tans.reach(size)
         if first + reach > U(stream.size):
             left = U(stream.size) - first
             copy_bytes(spare, U(0), stream, first, left)
             clear_bytes(spare, left, reach - left)
             source, moved = spare, first << U(3)
-        at = tans.decode_plain(table, source, at - moved, states, symbols, size) + moved
+        if rans_bits:
+            end = rans.decode(no_contexts, table, rans_bits, source, first - (moved >> U(3)), states, symbols, size)
+            at = (end << U(3)) + moved
+        else:
+            at = tans.decode_plain(table, source, at - moved, states, symbols, size) + moved
         for i in range(0, size, LANES):
             _join(symbols, i, stream, plane_start + start + i, out.size, out, start + i)
     return at

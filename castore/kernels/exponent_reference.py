@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from castore.kernels import coder_reference as coders
 from castore.kernels import reference
-from castore.kernels import tans_reference as tans
+from castore.kernels.coder import Coder
 from castore.kernels.delta import Frequencies
 from castore.kernels.reference import Transform, Words
 
@@ -31,16 +32,16 @@ def split(words: Words) -> NDArray[np.uint8]:
     return planes
 
 
-def encode(words: Words, frequencies: Frequencies, size: int) -> Streams:
+def encode(words: Words, frequencies: Frequencies, coder: Coder) -> Streams:
     """Code `words` [n]; frequencies [1, m] have every top byte that occurs."""
     planes = split(words)
-    states, stream, length = tans.encode(planes[-1].tolist(), [0] * words.size, frequencies, size)
+    states, stream, length = coders.encode(coder, planes[-1].tolist(), [0] * words.size, frequencies)
     return Streams(states, stream, length, planes[:-1].tobytes())
 
 
-def decode(frequencies: Frequencies, size: int, streams: Streams, word: np.dtype[Any], count: int) -> Words | None:
+def decode(frequencies: Frequencies, coder: Coder, streams: Streams, word: np.dtype[Any], count: int) -> Words | None:
     """The words [count]; None if the streams are damaged."""
-    found = tans.decode([0] * count, frequencies, size, streams.states, streams.tokens, streams.token_bits)
+    found = coders.decode(coder, [0] * count, frequencies, streams.states, streams.tokens, streams.token_bits)
     if found is None:
         return None
     planes = np.frombuffer(streams.planes, np.uint8).reshape(-1, count)

@@ -32,7 +32,8 @@ def _spread(frequencies: Any, row: Any, tokens: Any, size: Any, found: Any) -> N
 
 
 @helper
-def _normalise(counts: Any, row: Any, tokens: Any, size: Any, frequencies: Any) -> None:
+def normalise(counts: Any, row: Any, tokens: Any, size: Any, frequencies: Any) -> None:
+    """frequencies[row...] of `tokens` counts from `row` on, that add up to `size`; see `encoder_tables`."""
     total = U(0)
     for token in range(tokens):
         total += U(counts[row + token])
@@ -83,7 +84,7 @@ def encoder_tables(
     size = U(1) << U(bits)
     for context in range(U(contexts)):
         first, at = context * U(tokens), context * U(row)
-        _normalise(counts, first, U(tokens), size, frequencies)
+        normalise(counts, first, U(tokens), size, frequencies)
         _spread(frequencies, first, U(tokens), size, spread)
         start = size * (context + U(1))
         for token in range(U(tokens)):
@@ -166,7 +167,7 @@ def encode(
         count += n0 + n1 + n2 + n3
         met |= count
         at, held, count = _flush(out, at, held, count & U(0xFF))
-    states[0], states[1], states[2], states[3] = np.uint16(a), np.uint16(b), np.uint16(c), np.uint16(d)
+    states[0], states[1], states[2], states[3] = np.uint32(a), np.uint32(b), np.uint32(c), np.uint32(d)
     return at, held, count, met >= U(256)
 
 
@@ -202,7 +203,7 @@ def decode(contexts: Any, table: Any, stream: Any, position: Any, states: Any, t
         tokens[o + U(3)] = e3 >> U(8)
         position += (e0 + e1 + e2 + e3) & U(0xFF)
         o += U(4)
-    states[0], states[1], states[2], states[3] = np.uint16(a), np.uint16(b), np.uint16(c), np.uint16(d)
+    states[0], states[1], states[2], states[3] = np.uint32(a), np.uint32(b), np.uint32(c), np.uint32(d)
     return position
 
 
@@ -223,5 +224,5 @@ def decode_plain(table: Any, stream: Any, position: Any, states: Any, tokens: An
         tokens[o + U(3)] = e3 >> U(8)
         position += (e0 + e1 + e2 + e3) & U(0xFF)
         o += U(4)
-    states[0], states[1], states[2], states[3] = np.uint16(a), np.uint16(b), np.uint16(c), np.uint16(d)
+    states[0], states[1], states[2], states[3] = np.uint32(a), np.uint32(b), np.uint32(c), np.uint32(d)
     return position

@@ -24,6 +24,8 @@ from castore.codecs.row_column import Rows
 from castore.dtypes import BY_NAME, DType
 from castore.errors import CorruptError
 from castore.kernels import scratch
+from castore.kernels.blocks import RANS_LANES
+from castore.kernels.coder import Coder
 from tests.codecs import residual_payloads
 from tests.codecs.guarded import Guarded, GuardedScratch
 from tests.codecs.words import pairs
@@ -110,6 +112,14 @@ def states(rng: Generator, lanes: int, size: int) -> bytes:
     return rng.integers(0, size, lanes).astype("<u2").tobytes()
 
 
+def coder(rng: Generator, coded: int) -> tuple[Coder, bytes]:
+    """Any coder that so many words may have, with its states."""
+    found = Coder(coded % RANS_LANES == 0 and bool(rng.integers(2)), int(rng.integers(5, 12)))
+    if not found.is_rans:
+        return found, states(rng, 4, 1 << found.table_bits)
+    return found, rng.integers(1 << 16, 1 << 32, RANS_LANES).astype("<u4").tobytes()
+
+
 def units(rng: Generator, count: int) -> tuple[int, bytes, int]:
     """(whether some are left out, the bitmap, how many words are coded, padded)."""
     has_units = int(rng.integers(2))
@@ -123,30 +133,34 @@ def forged_ordered_delta(dtype: DType, count: int, rng: Generator) -> bytes:
     least = 8 if dtype.word == 8 else 0
     low = int(rng.choice([least, rng.integers(least, max(8 * dtype.word - 8, least) + 1)]))
     planes = int(rng.integers(least // 8, low // 8 + 1))
-    table_bits, last = int(rng.integers(5, 12)), int(rng.integers(16)) if dtype.exponent else 0
+    last = int(rng.integers(16)) if dtype.exponent else 0
     top = int(rng.integers(1 << dtype.exponent))
     mask = int(rng.integers(1 << (last + 1)))
     first = int(rng.integers(8 * dtype.word - low + 1))
     width = int(rng.integers(8 * dtype.word - low - first + 1))
     has_units, bitmap, coded = units(rng, count)
-    token_bits, field_bits = bits(rng, table_bits * coded), bits(rng, 8 * dtype.word * coded)
+    by, first_states = coder(rng, coded)
+    token_bits, field_bits = bits(rng, by.table_bits * coded), bits(rng, 8 * dtype.word * coded)
+    token_bits -= token_bits % 16 if by.is_rans else 0
     head = struct.pack(
-        "<BBBBBBHHBBII", low, planes, table_bits, last, int(rng.integers(8)), has_units, top, mask, first, width,
+        "<BBBBBBHHBBII", low, planes, by.byte, last, int(rng.integers(8)), has_units, top, mask, first, width,
         token_bits, field_bits,
     )  # fmt: skip
-    rows = b"".join(row(rng, width + 1, 1 << table_bits) for _ in range(mask.bit_count()))
+    rows = b"".join(row(rng, width + 1, 1 << by.table_bits) for _ in range(mask.bit_count()))
     streams = rng.bytes(-(-token_bits // 8) + planes * coded + -(-field_bits // 8) + 8)
-    return head + states(rng, 4, 1 << table_bits) + rows + bitmap + streams
+    return head + first_states + rows + bitmap + streams
 
 
 def forged_exponents(dtype: DType, count: int, rng: Generator) -> bytes:
-    table_bits, first = int(rng.integers(5, 12)), int(rng.integers(256))
+    first = int(rng.integers(256))
     width = int(rng.integers(256 - first))
     has_units, bitmap, coded = units(rng, count)
-    token_bits = bits(rng, table_bits * coded)
-    head = struct.pack("<BBBBI", table_bits, has_units, first, width, token_bits)
+    by, first_states = coder(rng, coded)
+    token_bits = bits(rng, by.table_bits * coded)
+    token_bits -= token_bits % 16 if by.is_rans else 0
+    head = struct.pack("<BBBBI", by.byte, has_units, first, width, token_bits)
     streams = rng.bytes(-(-token_bits // 8) + (dtype.word - 1) * coded + 8)
-    return head + states(rng, 4, 1 << table_bits) + row(rng, width + 1, 1 << table_bits) + bitmap + streams
+    return head + first_states + row(rng, width + 1, 1 << by.table_bits) + bitmap + streams
 
 
 FORGED: dict[int, Callable[[DType, int, Generator], bytes]] = {

@@ -18,6 +18,8 @@ from castore.errors import CorruptError
 from castore.kernels import exponent as kernels
 from castore.kernels import exponent_reference as reference
 from castore.kernels import tans_reference
+from castore.kernels.blocks import RANS_LANES
+from castore.kernels.coder import Coder
 from castore.kernels.reference import Words
 from tests.codecs.words import kind, noise, pairs, trained_as
 
@@ -26,6 +28,7 @@ SUPPORTED = [dtype for dtype in BY_CODE.values() if exponents.supports(dtype)]
 F32, BF16 = by_name("float32"), by_name("bfloat16")
 STATES, ROWS, PAD = 8, 16, 8  # where states and frequencies of a payload begin, what lies behind it
 ROOM = 100  # bytes for a header
+TANS, RANS = (Coder(is_rans, kernels.TABLE_BITS) for is_rans in (False, True))
 
 a_chunk = st.sampled_from(list(pairs(F32, 1)))
 
@@ -47,25 +50,29 @@ def frequencies_of(words: Words, step: int, table_bits: int) -> NDArray[np.uint1
 
 
 def assert_coded_as_the_reference_does(words: Words, step: int) -> None:
-    coded = kernels.encode(words, step, ROOM)
-    frequencies = frequencies_of(words, step, kernels.TABLE_BITS)
-    assert np.array_equal(coded.frequencies, frequencies[0])
-    expected = reference.encode(words, frequencies, 1 << kernels.TABLE_BITS)
-    assert (coded.states.tolist(), coded.token_bits) == (expected.states, expected.token_bits)
-    assert coded.start >= ROOM
-    data = coded.data[coded.start :]
-    assert data.tobytes() == expected.tokens + expected.planes + bytes(PAD)
-    out = ~words
-    assert kernels.decode(frequencies, kernels.TABLE_BITS, coded.states, data, coded.token_bits, out)
-    assert np.array_equal(out, words)
-    found = reference.decode(frequencies, 1 << kernels.TABLE_BITS, expected, words.dtype, words.size)
-    assert found is not None
-    assert np.array_equal(found, words)
+    """By each coder that so many words may have, on any machine."""
+    for coder in [TANS] if words.size % RANS_LANES else [TANS, RANS]:
+        coded = kernels.encode(words, step, ROOM, coder)
+        frequencies = frequencies_of(words, step, coder.table_bits)
+        assert np.array_equal(coded.frequencies, frequencies[0])
+        expected = reference.encode(words, frequencies, coder)
+        states = coder.read(memoryview(coded.states))
+        assert states is not None
+        assert (states.tolist(), coded.token_bits) == (expected.states, expected.token_bits)
+        assert coded.start >= ROOM
+        data = coded.data[coded.start :]
+        assert data.tobytes() == expected.tokens + expected.planes + bytes(PAD)
+        out = ~words
+        assert kernels.decode(frequencies, coder, states, data, coded.token_bits, out)
+        assert np.array_equal(out, words)
+        found = reference.decode(frequencies, coder, expected, words.dtype, words.size)
+        assert found is not None
+        assert np.array_equal(found, words)
 
 
 @given(
     dtype=st.sampled_from(SUPPORTED),
-    count=st.one_of(st.sampled_from([1, 64, 65, 128]), st.integers(1, 140)),
+    count=st.one_of(st.sampled_from([1, 64, 65, 128]), st.integers(1, 35).map(lambda n: 4 * n), st.integers(1, 140)),
     name=a_chunk,
     step=st.integers(1, 9),
 )
@@ -85,16 +92,18 @@ def test_top_bytes_that_were_not_counted_are_coded(dtype: DType) -> None:
     assert_coded_as_the_reference_does(words, 100)
 
 
+@pytest.mark.parametrize("is_rans", [False, True])
 @pytest.mark.parametrize("table_bits", range(5, 12))
 @pytest.mark.parametrize("dtype", [F32, BF16, by_name("float64")], ids=lambda dtype: dtype.name)
-def test_tables_of_every_size_are_read(dtype: DType, table_bits: int) -> None:
+def test_tables_of_every_size_are_read(dtype: DType, table_bits: int, is_rans: bool) -> None:
     """castore writes one size; a payload may name others."""
-    words = noise(dtype, 1040, 3) >> kind(dtype).type(5)  # as many top bytes as fit into the smallest table
+    coder = Coder(is_rans, table_bits)
+    words = noise(dtype, 1088, 3) >> kind(dtype).type(5)  # as many top bytes as fit into the smallest table
     frequencies = frequencies_of(words, 1, table_bits)
-    coded = reference.encode(words, frequencies, 1 << table_bits)
+    coded = reference.encode(words, frequencies, coder)
     data = np.frombuffer(coded.tokens + coded.planes + bytes(PAD), np.uint8)
     out = np.empty_like(words)
-    assert kernels.decode(frequencies, table_bits, np.array(coded.states, np.uint16), data, coded.token_bits, out)
+    assert kernels.decode(frequencies, coder, np.array(coded.states, np.uint32), data, coded.token_bits, out)
     assert np.array_equal(out, words)
 
 
@@ -206,7 +215,7 @@ def victim() -> tuple[bytes, bytes]:
 
 
 FORM = "<BBBBI"
-FIELDS = ["table_bits", "has_units", "first", "width", "token_bits"]
+FIELDS = ["coder", "has_units", "first", "width", "token_bits"]
 
 
 def header(payload: bytes) -> dict[str, int]:
@@ -233,7 +242,7 @@ def test_a_payload_cut_anywhere_is_refused(victim: tuple[bytes, bytes]) -> None:
 def test_headers_that_do_not_fit_are_refused(victim: tuple[bytes, bytes]) -> None:
     payload, raw = victim
     good = header(payload)
-    wrong = [with_header(payload, table_bits=value) for value in range(256) if value != good["table_bits"]]
+    wrong = [with_header(payload, coder=value) for value in range(256) if value != good["coder"]]
     wrong += [with_header(payload, has_units=value) for value in range(256) if value != good["has_units"]]
     wrong += [with_header(payload, first=value) for value in range(256 - good["width"], 256)]
     wrong += [with_header(payload, width=value) for value in range(256) if value != good["width"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from contextlib import suppress
 
@@ -18,6 +19,8 @@ from castore.errors import CorruptError
 from castore.kernels import delta as kernels
 from castore.kernels import delta_reference as reference
 from castore.kernels import tans_reference
+from castore.kernels.blocks import RANS_LANES
+from castore.kernels.coder import Coder
 from castore.kernels.delta import Fit
 from castore.kernels.reference import Words
 from tests.codecs.words import kind, mantissa, noise, pairs, trained, trained_as
@@ -27,6 +30,7 @@ DTYPES = list(BY_CODE.values())
 F32, BF16, F64, I32 = by_name("float32"), by_name("bfloat16"), by_name("float64"), by_name("int32")
 STATES, ROWS, PAD = 20, 28, 8  # where states and frequencies of a payload begin, what lies behind it
 ROOM = 100  # bytes for a header
+TANS, RANS = Coder(False, kernels.TABLE_BITS), Coder(True, kernels.RANS_TABLE_BITS)
 
 
 def is_float(dtype: DType) -> bool:
@@ -64,24 +68,28 @@ def frequencies_of(counts: NDArray[np.int64], table_bits: int) -> kernels.Freque
     return np.array([tans_reference.normalised(row, 1 << table_bits) for row in counts.tolist()], np.uint16)
 
 
-def assert_coded_as_the_reference_does(words: Words, base: Words, fit: Fit, step: int) -> None:
+def coders(count: int) -> list[Coder]:
+    """Those that so many words may have, on any machine."""
+    return [TANS] if count % RANS_LANES else [TANS, RANS]
+
+
+def assert_coded_as_the_reference_does(words: Words, base: Words, fit: Fit, step: int, coder: Coder) -> None:
     """Words beyond the units that are counted may have tokens that the tables have not."""
-    coded = kernels.encode(words, base, fit, step, ROOM)
+    coded = kernels.encode(words, base, fit, step, ROOM, coder)
     assert np.array_equal(coded.counts, counts_of(words, base, fit, step))
-    assert np.array_equal(coded.frequencies, frequencies_of(coded.counts, kernels.TABLE_BITS))
+    assert np.array_equal(coded.frequencies, frequencies_of(coded.counts, coder.table_bits))
     frequencies = coded.frequencies.copy()
-    expected = reference.encode(words, base, fit, frequencies, 1 << kernels.TABLE_BITS)
-    assert coded.states.tolist() == expected.states
+    expected = reference.encode(words, base, fit, frequencies, coder)
+    states = coder.read(memoryview(coded.states))
+    assert states is not None and states.tolist() == expected.states
     assert (coded.token_bits, coded.field_bits) == (expected.token_bits, expected.field_bits)
     assert coded.start >= ROOM
     data = coded.data[coded.start :]
     assert data.tobytes() == expected.tokens + expected.planes + expected.fields + bytes(PAD)
     out = base.copy()
-    assert kernels.decode(
-        out, fit, frequencies, kernels.TABLE_BITS, coded.states, data, coded.token_bits, coded.field_bits
-    )
+    assert kernels.decode(out, fit, frequencies, coder, states, data, coded.token_bits, coded.field_bits)
     assert np.array_equal(out, words)
-    found = reference.decode(base, fit, frequencies, 1 << kernels.TABLE_BITS, expected)
+    found = reference.decode(base, fit, frequencies, coder, expected)
     assert found is not None
     assert np.array_equal(found, words)
 
@@ -89,7 +97,7 @@ def assert_coded_as_the_reference_does(words: Words, base: Words, fit: Fit, step
 @given(
     data=st.data(),
     dtype=st.sampled_from(DTYPES),
-    count=st.one_of(st.sampled_from([1, 64, 65, 128]), st.integers(1, 140)),
+    count=st.one_of(st.sampled_from([1, 64, 65, 128]), st.integers(1, 35).map(lambda n: 4 * n), st.integers(1, 140)),
     name=st.sampled_from(list(pairs(I32, 1))),
 )
 @settings(max_examples=200)
@@ -97,43 +105,46 @@ def test_the_compiled_coder_writes_what_the_reference_writes_bit_for_bit(
     data: st.DataObject, dtype: DType, count: int, name: str
 ) -> None:
     words, base = pairs(dtype, 16 * count)[name]
-    assert_coded_as_the_reference_does(words, base, data.draw(fits(dtype, base)), data.draw(st.integers(1, 9)))
+    coder = data.draw(st.sampled_from(coders(words.size)))
+    assert_coded_as_the_reference_does(words, base, data.draw(fits(dtype, base)), data.draw(st.integers(1, 9)), coder)
 
 
-@pytest.mark.parametrize("count", [16, 1024, 1040, 3008])
+@pytest.mark.parametrize("count", [16, 1024, 1040, 3008, 3072])
 @pytest.mark.parametrize("name", ["float32", "uint32", "bfloat16", "int16", "uint8"])
 def test_fields_that_fill_64_bits_of_words_are_coded(name: str, count: int) -> None:
     """No planes, and differences as large as words are: groups of more bits than one load has."""
     dtype = by_name(name)
     for words, base in pairs(dtype, count).values():
-        for step in (1, 100):
-            assert_coded_as_the_reference_does(words, base, fit_of(dtype, base, 0, 0, 0, 15), step)
+        for step, coder in itertools.product((1, 100), coders(count)):
+            assert_coded_as_the_reference_does(words, base, fit_of(dtype, base, 0, 0, 0, 15), step, coder)
 
 
 @pytest.mark.parametrize("low", [8, 9, 56])
 @pytest.mark.parametrize("name", ["float64", "int64", "complex128"])
 def test_fields_of_words_of_8_bytes_are_coded(name: str, low: int) -> None:
     dtype = by_name(name)
-    for words, base in pairs(dtype, 1040).values():
-        for planes in {1, low // 8}:
-            assert_coded_as_the_reference_does(words, base, fit_of(dtype, base, low, planes, 0, 3), 1)
+    for words, base in pairs(dtype, 1088).values():
+        for planes, coder in itertools.product({1, low // 8}, coders(1088)):
+            assert_coded_as_the_reference_does(words, base, fit_of(dtype, base, low, planes, 0, 3), 1, coder)
 
 
+@pytest.mark.parametrize("is_rans", [False, True])
 @pytest.mark.parametrize("table_bits", range(5, 12))
 @pytest.mark.parametrize("dtype", [F32, BF16, F64, I32], ids=lambda dtype: dtype.name)
-def test_tables_of_every_size_are_read(dtype: DType, table_bits: int) -> None:
+def test_tables_of_every_size_are_read(dtype: DType, table_bits: int, is_rans: bool) -> None:
     """castore writes one size; a payload may name others."""
-    words, base = pairs(dtype, 1040)["near"]
+    words, base = pairs(dtype, 1088)["near"]
+    coder = Coder(is_rans, table_bits)
     least = 8 if dtype.word == 8 else 0
     fit = fit_of(dtype, base, least, least // 8, 0, 15)
     tokens = len(set(reference.tokens(reference.values(words, base, fit), fit)))
     if tokens > 1 << table_bits:
         return
     frequencies = frequencies_of(counts_of(words, base, fit, 2), table_bits)
-    coded = reference.encode(words, base, fit, frequencies, 1 << table_bits)
+    coded = reference.encode(words, base, fit, frequencies, coder)
     data = np.frombuffer(coded.tokens + coded.planes + coded.fields + bytes(PAD), np.uint8)
-    out, states = base.copy(), np.array(coded.states, np.uint16)
-    assert kernels.decode(out, fit, frequencies, table_bits, states, data, coded.token_bits, coded.field_bits)
+    out, states = base.copy(), np.array(coded.states, np.uint32)
+    assert kernels.decode(out, fit, frequencies, coder, states, data, coded.token_bits, coded.field_bits)
     assert np.array_equal(out, words)
 
 
@@ -292,7 +303,7 @@ FORM = "<BBBBBBHHBBII"
 FIELDS = [
     "low",
     "planes",
-    "table_bits",
+    "coder",
     "last",
     "shift",
     "has_units",
@@ -332,7 +343,7 @@ def test_headers_that_do_not_fit_are_refused(victim: tuple[bytes, bytes, bytes])
     good = header(payload)
     wrong = [with_header(payload, low=value) for value in range(25, 256)]
     wrong += [with_header(payload, planes=value) for value in range(256) if value != good["planes"]]
-    wrong += [with_header(payload, table_bits=value) for value in range(256) if value != good["table_bits"]]
+    wrong += [with_header(payload, coder=value) for value in range(256) if value != good["coder"]]
     wrong += [with_header(payload, last=value) for value in range(16, 256)]
     wrong += [with_header(payload, shift=value) for value in range(8, 256)]
     wrong += [with_header(payload, has_units=value) for value in range(256) if value != good["has_units"]]
