@@ -130,8 +130,17 @@ def read_residual(payload: bytes, dtype: int, base: bytes) -> bytes:
     return words.tobytes()
 
 
-def read_tokens(data: bytes, b: int, tables: list[Any], contexts: list[int], first: list[int]) -> list[int]:
+def entries(coder: int, frequencies: list[int]) -> list[tuple[int, int, int]]:
+    """The table of a context: of tANS as `table` has it, of rANS (token, its frequency, the entry's number among its)."""
+    if coder < 128:
+        return table(frequencies, coder)
+    return [(token, frequency, j) for token, frequency in enumerate(frequencies) for j in range(frequency)]
+
+
+def read_tokens(coder: int, data: bytes, b: int, tables: list[Any], contexts: list[int], first: list[int]) -> list[int]:
     """The tokens in the last `b` bits of `data`."""
+    if coder >= 128:
+        return read_wide_tokens(coder - 128, data, b, tables, contexts, first)
     states, position, tokens = list(first), -b % 8, []
     for i, context in enumerate(contexts):
         token, bits, low = tables[context][states[i % 4]]
@@ -140,6 +149,24 @@ def read_tokens(data: bytes, b: int, tables: list[Any], contexts: list[int], fir
         position += bits
         tokens.append(token)
     check(position == 8 * len(data) and not any(states), "end of the tokens")
+    return tokens
+
+
+def read_wide_tokens(
+    q: int, data: bytes, b: int, tables: list[Any], contexts: list[int], first: list[int]
+) -> list[int]:
+    """The same of rANS."""
+    check(b % 16 == 0 and len(contexts) % 64 == 0, "words and bits of rANS")
+    states, position, tokens = list(first), 0, []
+    for i, context in enumerate(contexts):
+        token, frequency, j = tables[context][states[i % 64] % (1 << q)]
+        x = frequency * (states[i % 64] >> q) + j
+        if x < 1 << 16:
+            x = x << 16 | int.from_bytes(data[position : position + 2].ljust(2, b"\0"), "little")
+            position += 2
+        states[i % 64] = x
+        tokens.append(token)
+    check(position == len(data) and set(states) == {1 << 16}, "end of the tokens")
     return tokens
 
 
@@ -171,6 +198,17 @@ class Parts:
         self.at += size
         return self.payload[self.at - size : self.at]
 
+    def states(self, coder: int) -> list[int]:
+        """The first states of a coder."""
+        check(coder % 128 in range(5, 12), "coder")
+        if coder < 128:
+            states = self.shorts(4)
+            check(max(states) < 1 << coder, "states")
+            return states
+        wide = list(struct.unpack("<64I", self.take(256)))
+        check(min(wide) >= 1 << 16, "states")
+        return wide
+
     def shorts(self, count: int) -> list[int]:
         return list(struct.unpack(f"<{count}H", self.take(2 * count)))
 
@@ -193,19 +231,20 @@ def read_ordered_delta(payload: bytes, dtype: int, base: bytes) -> bytes:
     w, m = 8 * word, MANTISSAS.get(dtype, 0)
     check(len(base) % word == 0, "whole words")
     words = np.frombuffer(base, f"<u{word}").copy()
-    parts = Parts(payload, "<BBBBBBHHBBII4H")
-    low, p, q, last, h, has_bitmap, top, mask, f, t, b, g, *states = parts.header
+    parts = Parts(payload, "<BBBBBBHHBBII")
+    low, p, coder, last, h, has_bitmap, top, mask, f, t, b, g = parts.header
+    states, size = parts.states(coder), 1 << coder % 128
     check(low <= w - 8 and p <= low // 8 and (word < 8 or p > 0 or not len(words)), "low bits, planes")
-    check(5 <= q <= 11 and last <= 15 and h <= 7 and has_bitmap <= 1 and max(states) < 1 << q, "ranges")
+    check(last <= 15 and h <= 7 and has_bitmap <= 1, "ranges")
     check(top < 1 << (w - 1 - m) if is_float else top == last == 0, "top, last context")
     check(mask < 2 << last and f + t <= w - low, "contexts, tokens")
     tables = []
     for context in range(last + 1):
-        frequencies = [0] * (w - low) + [1 << q]
+        frequencies = [0] * (w - low) + [size]
         if mask >> context & 1:
             *frequencies[f : f + t], frequencies[-1] = parts.shorts(t + 1)
-            check(sum(frequencies) == 1 << q, "frequencies")
-        tables.append(table(frequencies, q))
+            check(sum(frequencies) == size, "frequencies")
+        tables.append(entries(coder, frequencies))
     coded = parts.coded(has_bitmap, len(words))
     old = padded(words[coded])
     tokens, planes = parts.take(-(-b // 8)), parts.take(p * len(old))
@@ -213,7 +252,7 @@ def read_ordered_delta(payload: bytes, dtype: int, base: bytes) -> bytes:
     check(parts.at == len(payload), "bytes left over")
     exponents = (old.astype(object) & ((1 << (w - 1)) - 1)) >> m
     contexts = [min(max(top - int(e), 0) >> h, last) for e in exponents]
-    found = read_tokens(tokens, b, tables, contexts, states)
+    found = read_tokens(coder, tokens, b, tables, contexts, states)
     sizes = [min(low - 8 * p + token, w - 8 * p) for token in found]
     y = [
         ((field + (1 << size if size < w - 8 * p else 0)) << 8 * p)
@@ -229,18 +268,21 @@ def read_exponents(payload: bytes, dtype: int, raw_length: int) -> bytes:
     """The raw bytes of a payload of codec 7."""
     check(dtype in ROTATED and raw_length % WORDS[dtype] == 0, "exponents record")
     word = WORDS[dtype]
-    parts = Parts(payload, "<BBBBI4H")
-    q, has_bitmap, f, less, b, *states = parts.header
-    check(5 <= q <= 11 and has_bitmap <= 1 and f + less < 256 and max(states) < 1 << q, "ranges")
+    parts = Parts(payload, "<BBBBI")
+    coder, has_bitmap, f, less, b = parts.header
+    states = parts.states(coder)
+    check(has_bitmap <= 1 and f + less < 256, "ranges")
     frequencies = [0] * f + parts.shorts(less + 1)
     words = np.zeros(raw_length // word, f"<u{word}")
     coded = parts.coded(has_bitmap, len(words))
     c = -(-int(coded.sum()) // 16) * 16
     tokens, planes = parts.take(-(-b // 8)), parts.take((word - 1) * c)
     parts.take(8)
-    check(parts.at == len(payload) and (not c or sum(frequencies) == 1 << q), "bytes left over, frequencies")
-    tables = [table(frequencies, q)] if c else []
-    rotated = np.array(read_tokens(tokens, b, tables, [0] * c, states), words.dtype) << words.dtype.type(8 * word - 8)
+    check(parts.at == len(payload) and (not c or sum(frequencies) == 1 << coder % 128), "bytes left over, frequencies")
+    tables = [entries(coder, frequencies)] if c else []
+    rotated = np.array(read_tokens(coder, tokens, b, tables, [0] * c, states), words.dtype) << words.dtype.type(
+        8 * word - 8
+    )
     for k in range(word - 1):
         rotated |= np.frombuffer(planes, np.uint8, c, k * c).astype(words.dtype) << words.dtype.type(8 * k)
     words[coded] = ((rotated >> words.dtype.type(1)) | (rotated << words.dtype.type(8 * word - 1)))[: coded.sum()]
