@@ -131,7 +131,7 @@ def read_residual(payload: bytes, dtype: int, base: bytes) -> bytes:
 
 
 def entries(coder: int, frequencies: list[int]) -> list[tuple[int, int, int]]:
-    """The table of a context: of tANS as `table` has it, of rANS (token, its frequency, the entry's number among its)."""
+    """The table of a context: of tANS as `table` has it; of rANS (token, its frequency, which of its entries)."""
     if coder < 128:
         return table(frequencies, coder)
     return [(token, frequency, j) for token, frequency in enumerate(frequencies) for j in range(frequency)]
