@@ -17,15 +17,15 @@ from castore.codecs.predicted import Prediction
 from castore.dtypes import BY_NAME, DType
 from castore.kernels import delta_reference, exponent_reference
 
+APART = "castore apart"
 DTYPES = {4: BY_NAME["float32"], 2: BY_NAME["bfloat16"]}  # by bytes of a word
 
 
 class Castore:
     """The choice of a codec for each chunk, and that codec: what a commit and a load call."""
 
-    threading: Threading = "pool"
-
-    def __init__(self, with_base: bool) -> None:
+    def __init__(self, with_base: bool, threading: Threading = "pool") -> None:
+        self.threading = threading
         self.label = "chosen" if with_base else "alone"
         self._with_base = with_base
         _warm_up()
@@ -93,6 +93,7 @@ def castore_peers() -> list[Peer]:
     return [
         Peer("castore", "chunks of 256 Ki elements, each with the codec that castore chooses", (Castore(True),)),
         Peer("castore alone", "the same as if there were no older checkpoint", (Castore(False),), reference=True),
+        Peer(APART, "castore with two processes for two threads", (Castore(True, "processes"),), reference=True),
     ]
 
 

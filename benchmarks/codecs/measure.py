@@ -111,12 +111,14 @@ def measure(stream: Stream, peers: Sequence[Peer], rounds: int) -> Iterator[Row]
         )
 
 
-_warm: set[tuple[int, int]] = set()
+_warm: set[tuple[int, str, int]] = set()
 
 
 def _code(coder: Coder, stream: Stream) -> Coded:
     parts = stream.parts(coder.unit(stream.new.itemsize))
-    if (key := (id(coder), stream.new.itemsize)) not in _warm:  # what is compiled on first use is not the stream's
+    if (
+        key := (id(coder), stream.role, stream.new.itemsize)
+    ) not in _warm:  # what is compiled on first use is not the stream's
         coder.decode(coder.keep(coder.encode(parts[0], 1)), parts[0], np.empty_like(parts[0].new), 1)
         _warm.add(key)
     started = time.perf_counter()

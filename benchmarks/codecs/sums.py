@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.codecs.castore_codec import APART
 from benchmarks.codecs.measure import Row
 from benchmarks.codecs.streams import ROLES, Run
 from benchmarks.results import Figure
@@ -139,14 +140,23 @@ def _speeds(table: Table) -> Iterator[Figure]:
     if table.has(FAR, STATE):
         part = table.of(FAR, STATE)
         yield from _against_tensorx("fp32 state, 10 to 100 steps", part, 3.0)
-        castore = part.total("castore")
-        if castore:
-            for name, seconds in (("encode", castore.encode_s), ("decode", castore.decode_s)):
-                title = f"fp32 state, 10 to 100 steps: {name}, two threads / one"
-                yield Figure(SPEEDS, title, seconds[0] / seconds[1], "x", 1.8, "at least")
+        yield from _scaling("fp32 state, 10 to 100 steps", part)
     bf16 = ("bf16-10", "bf16-100")
     if table.has(bf16, ("weights",)):
         yield from _against_tensorx("bf16 weights, 10 to 100 steps", table.of(bf16, ("weights",)), 3.0)
+
+
+def _scaling(name: str, part: Table) -> Iterator[Figure]:
+    """Two threads against one, and two processes, which share nothing but the machine: what that allows."""
+    castore, apart = part.total("castore"), part.total(APART)
+    if castore:
+        for title in ("encode", "decode"):
+            one, two = castore.encode_s if title == "encode" else castore.decode_s
+            note = ""
+            if apart:
+                single, both = apart.encode_s if title == "encode" else apart.decode_s
+                note = f"two processes {single / both:.2f} x"
+            yield Figure(SPEEDS, f"{name}: {title}, two threads / one", one / two, "x", 1.8, "at least", note)
 
 
 def _against_yardstick(part: Table) -> Iterator[Figure]:
