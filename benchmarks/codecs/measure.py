@@ -118,7 +118,7 @@ def _code(coder: Coder, stream: Stream) -> Coded:
     parts = stream.parts(coder.unit(stream.new.itemsize))
     if (
         key := (id(coder), stream.role, stream.new.itemsize)
-    ) not in _warm:  # what is compiled on first use is not the stream's
+    ) not in _warm:  # compiling does not count
         coder.decode(coder.keep(coder.encode(parts[0], 1)), parts[0], np.empty_like(parts[0].new), 1)
         _warm.add(key)
     started = time.perf_counter()
