@@ -13,7 +13,8 @@ from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreErr
 
 FORMAT_VERSION = 1
 CHECKS = "checks"  # small files have checksums
-FEATURES = frozenset({"packs-2", "provenance", CHECKS})  # required features: what all that this version writes needs
+RANS = "rans"  # tokens may be coded in 64 lanes
+FEATURES = frozenset({"packs-2", "provenance", CHECKS, RANS})  # required features: what this version's writing needs
 RETENTION = "retention"  # needed once something was dropped or pinned
 TIERS = "tiers"  # needed once a commit was moved to another tier
 LOST = "lost"  # needed once parts of history were given up

@@ -116,9 +116,7 @@ _warm: set[tuple[int, str, int]] = set()
 
 def _code(coder: Coder, stream: Stream) -> Coded:
     parts = stream.parts(coder.unit(stream.new.itemsize))
-    if (
-        key := (id(coder), stream.role, stream.new.itemsize)
-    ) not in _warm:  # compiling does not count
+    if (key := (id(coder), stream.role, stream.new.itemsize)) not in _warm:  # compiling does not count
         coder.decode(coder.keep(coder.encode(parts[0], 1)), parts[0], np.empty_like(parts[0].new), 1)
         _warm.add(key)
     started = time.perf_counter()

@@ -7,7 +7,7 @@ the entropies of a sample's planes, integers by encoding a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from castore.codecs import (
     EXPONENTS,
@@ -25,6 +25,7 @@ from castore.codecs.base import Buffer
 from castore.dtypes import BYTES, DType
 
 if TYPE_CHECKING:
+    from castore.codecs.byte_planes import PlaneCodec
     from castore.codecs.predicted import Prediction
     from castore.codecs.row_column import Rows
 
@@ -37,6 +38,7 @@ ROWS_WORTHWHILE = 0.99  # of a plain delta's size
 ROWS_AT_BEST = 1.25  # of the limit, that a plain delta may take if rows and columns are to bring it below
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 FAST_WORTHWHILE = 0.5  # of the raw size, where there is no time to code what saves less
+HASTY_WARM_BYTES = 64 * 1024 * 1024  # of chunks that take less than that, before a process in haste loads kernels
 GLANCE_WORTHWHILE = 1.15  # times the limit, that planes may take at a glance if tokens are to keep within it
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
@@ -104,10 +106,10 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
 
 
 def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
-    from castore.codecs.estimate import estimate, glance
+    from castore.codecs.estimate import estimate
 
-    if worthwhile < STANDALONE_WORTHWHILE and glance(raw, dtype, base) >= GLANCE_WORTHWHILE * worthwhile:
-        return _raw(raw)
+    if worthwhile < STANDALONE_WORTHWHILE and (encoded := _at_a_glance(raw, dtype, base, worthwhile)) is not None:
+        return encoded
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
         return _choose_tokens(raw, dtype, base, rows, worthwhile)
 
@@ -125,6 +127,25 @@ def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | N
     if standalone >= worthwhile:
         return _raw(raw)
     return _encoded(PLANES, raw, dtype, None)
+
+
+_promising = 0  # bytes of chunks that kernels would have made small, had they been there; as `_offered`
+
+
+def _at_a_glance(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: float) -> Encoded | None:
+    """A chunk in haste, without kernels, which take 60 MB to load; None where those are worth it."""
+    from castore.codecs.estimate import glance
+
+    global _promising
+    fraction, codec_id = glance(raw, dtype, base)
+    if fraction >= GLANCE_WORTHWHILE * worthwhile:
+        return _raw(raw)
+    _promising += len(raw)
+    if _promising >= HASTY_WARM_BYTES:
+        return None
+    codec = cast("PlaneCodec", by_id(codec_id))
+    payload = codec.encode_without_kernels(raw, dtype, base if codec.is_delta else None)
+    return Encoded(codec_id, payload, codec.is_delta) if len(payload) < worthwhile * len(raw) else _raw(raw)
 
 
 def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:

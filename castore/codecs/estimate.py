@@ -7,7 +7,7 @@ import numpy as np
 from castore.codecs import PLANES, SUB_PLANES, XOR_PLANES
 from castore.codecs.base import Buffer
 from castore.codecs.byte_planes import as_words
-from castore.codecs.sampling import GLANCE, RAW_BITS, Sample, entropies, probe, strided
+from castore.codecs.sampling import BLOCK, GLANCE, RAW_BITS, Sample, entropies, probe, strided
 from castore.dtypes import DType
 from castore.kernels import planes as kernels
 from castore.kernels import reference
@@ -19,11 +19,7 @@ _REPEATS = 0.7  # of its size that lz4 makes of a stretch with repeats; floats t
 def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]:
     """Codec id -> fraction of the raw size, for `planes` and, if there is a base, both deltas. `raw` is not empty."""
     words = _sample(raw, dtype)
-    rotated = Transform.ROTATE if dtype.word > 1 else Transform.PLAIN
-    tried: list[tuple[int, Transform, Words | None]] = [(PLANES, rotated, None)]
-    if base is not None:
-        base_words = _sample(base, dtype)
-        tried += [(XOR_PLANES, Transform.XOR, base_words), (SUB_PLANES, Transform.SUB, base_words)]
+    tried = _ways(dtype, None if base is None else _sample(base, dtype))
     width = dtype.word
     rows: Bytes = np.empty((width * len(tried), words.size), np.uint8)
     for i, (_, transform, other) in enumerate(tried):
@@ -32,20 +28,25 @@ def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]
     return {codec: sample.stored_fraction(i * width, (i + 1) * width) for i, (codec, _, _) in enumerate(tried)}
 
 
-def glance(raw: Buffer, dtype: DType, base: Buffer | None) -> float:
-    """The least fraction of `estimate`, from a quarter of its sample and without kernels, which take a process a tenth
-    of a second and 60 MB to load."""
-    words = strided(as_words(raw, dtype).reshape(1, -1), GLANCE).reshape(-1)
-    tried: list[tuple[Transform, Words | None]] = [(Transform.ROTATE if dtype.word > 1 else Transform.PLAIN, None)]
-    if base is not None:
-        other = strided(as_words(base, dtype).reshape(1, -1), GLANCE).reshape(-1)
-        tried += [(Transform.XOR, other), (Transform.SUB, other)]
+def glance(raw: Buffer, dtype: DType, base: Buffer | None) -> tuple[float, int]:
+    """(the least fraction of `estimate`, its codec's id), from a quarter of its sample and without kernels, which take
+    a process a tenth of a second and 60 MB to load."""
+    words = _sample(raw, dtype, GLANCE)
     planes: Bytes = np.empty((dtype.word, words.size), np.uint8)
-    least = 1.0
-    for transform, with_base in tried:
-        reference.split(transform, words, with_base, planes)
-        least = min(least, Sample(reference.entropies(planes).tolist()).stored_fraction(0, dtype.word))
-    return least
+    found = []
+    for codec, transform, other in _ways(dtype, None if base is None else _sample(base, dtype, GLANCE)):
+        reference.split(transform, words, other, planes)
+        found.append((Sample(reference.entropies(planes).tolist()).stored_fraction(0, dtype.word), codec))
+    return min(found)
+
+
+def _ways(dtype: DType, base: Words | None) -> list[tuple[int, Transform, Words | None]]:
+    """The plane codecs, their transforms, and what these are given."""
+    rotated = Transform.ROTATE if dtype.word > 1 else Transform.PLAIN
+    tried: list[tuple[int, Transform, Words | None]] = [(PLANES, rotated, None)]
+    if base is not None:
+        tried += [(XOR_PLANES, Transform.XOR, base), (SUB_PLANES, Transform.SUB, base)]
+    return tried
 
 
 def standalone_planes(raw: Buffer, dtype: DType) -> tuple[float, bool]:
@@ -63,5 +64,5 @@ def standalone_planes(raw: Buffer, dtype: DType) -> tuple[float, bool]:
     return sample.stored_fraction(0, width), has_structure
 
 
-def _sample(raw: Buffer, dtype: DType) -> Words:
-    return strided(as_words(raw, dtype).reshape(1, -1)).reshape(-1)
+def _sample(raw: Buffer, dtype: DType, block: int = BLOCK) -> Words:
+    return strided(as_words(raw, dtype).reshape(1, -1), block).reshape(-1)

@@ -77,7 +77,7 @@ def best(words: int, tans_bits: int, rans_bits: int) -> Coder:
 
 @cache
 def _is_wide() -> bool:
-    from castore.kernels.rans_native import has_wide_lanes
+    from castore.kernels.rans_lanes import has_wide_lanes
 
     return has_wide_lanes()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba import njit
 from numpy.typing import NDArray
 
-from castore.kernels import coder, rans, rans_native, rans_reference, tans_reference
+from castore.kernels import coder, rans, rans_lanes, rans_native, rans_reference, tans_reference
 from castore.kernels.blocks import LANES, RANS_LANES
 
 ROW = 8
@@ -40,15 +40,15 @@ def kernels_of(encode_lanes: Any, decode_lanes: Any) -> tuple[Any, Any]:
 
 
 WAYS = {
-    "portable": kernels_of(rans_native.encode_portable, rans_native.decode_portable),
-    "chosen": kernels_of(rans_native.encode_lanes, rans_native.decode_lanes),
+    "portable": kernels_of(rans_lanes.encode_portable, rans_lanes.decode_portable),
+    "chosen": kernels_of(rans_lanes.encode_lanes, rans_lanes.decode_lanes),
 }
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[list[int], list[int], NDArray[np.uint16], NDArray[np.int64], int]:
     """(tokens, contexts, frequencies, counts, table bits), with tokens that no frequency stands for."""
-    bits = draw(st.sampled_from([9, 10, 11]))  # that castore writes, see `_divided`
+    bits = draw(st.sampled_from([9, 10, 11]))  # that castore writes, see `rans_lanes`
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     contexts, tokens = draw(st.integers(1, 3)), draw(st.integers(1, ROW - 1))
     shares = rng.dirichlet(np.full(tokens, draw(st.sampled_from([0.02, 0.3, 5.0]))), contexts)
