@@ -18,10 +18,12 @@ from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 
 if TYPE_CHECKING:
     from castore.objects.commit import Commit
+    from castore.objects.nodes import Node
+    from castore.operations.details import Details
     from castore.retention.tiers import Tier
     from castore.state.provenance import Recorded
     from castore.store import Store
-    from castore.training.staging import Staging
+    from castore.training.staging import Copied, Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,32 +122,40 @@ class Commits:
         Raises StateError (a leaf without a safe encoding; nothing was begun), StorageError (no memory for the copy),
         and what failed of the commit before.
         """
-        from castore.state.live import Flat, flatten
-
         started = time.perf_counter()
         effort = self._effort.next()
         self.wait()
         waited = time.perf_counter() - started
         told = details(message, step, metrics, meta, tier, recorded=recorded)
-        staging = self._staged()
         with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
-            flat = flatten(state, staging.beginning(all_of_it=not tiers))
-            if tiers:
-                chosen = content(flat.root, tiers)
-                flat, told = Flat(chosen.root, chosen.sources(flat.sources)), chosen.noted(told)
-            copied = staging.copy(flat)
+            root, told, copied = self._copied(state, tiers, told)
             where = (copied.staged, copied.known, copied.segments)
-            job = Job(flat.root, *where, self.branch, told, worthwhile(effort))
+            job = Job(root, *where, self.branch, told, worthwhile(effort))
         try:
-            self._maker().submit(job, staging.segments, copied.pending)
+            self._maker().submit(job, self._staged().segments, copied.pending)
             copied.pending.wait()
         except CastoreError:
             self._dismiss()
             raise
-        raw = sum(source.nbytes for source in flat.sources)
+        raw = sum(staged.nbytes for staged in copied.staged)
         stall = time.perf_counter() - started
         self._begun = Begun(step, raw, copied.copied_bytes, stall, waited, effort)
         return self._begun
+
+    def _copied(self, state: Any, tiers: Sequence[Tier], told: Details) -> tuple[Node, Details, Copied]:
+        """A state's node, what is told of it, and its copy, which is only begun.
+
+        What the copy was taken of is let go of here, while nobody else wants the interpreter: of 600 tensors each one
+        hands it over, and a thread that makes the commit would keep it.
+        """
+        from castore.state.live import Flat, flatten
+
+        staging = self._staged()
+        flat = flatten(state, staging.beginning(all_of_it=not tiers))
+        if tiers:
+            chosen = content(flat.root, tiers)
+            flat, told = Flat(chosen.root, chosen.sources(flat.sources)), chosen.noted(told)
+        return flat.root, told, staging.copy(flat)
 
     def poll(self) -> Finished | None:
         """What the commit in flight came to, if it has ended by now. Raises its error."""

@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler, recv_handle, send_handle
 from pathlib import Path
@@ -58,35 +58,26 @@ class ThreadWorker:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._thread: threading.Thread | None = None
-        self._outcome: Done | BaseException | None = None
+        # A thread that is there gets work without a word back: one that starts would take the interpreter at once, from
+        # a loop that is about to go on.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="castore-commit")
+        self._made: Future[Done] | None = None
 
     def submit(self, job_: Job, segments: Mapping[int, Segment], pending: Pending) -> None:
         views = {number: segment.view for number, segment in segments.items()}
-
-        def work() -> None:
-            try:
-                pending.wait()
-                self._outcome = job.run(self._repo, job_, views)
-            except Exception as error:  # handed over: raised in the loop, see `result`
-                self._outcome = error
-
-        self._outcome = None
-        self._thread = threading.Thread(target=work, name="castore-commit", daemon=False)
-        self._thread.start()
+        pending.wait()
+        self._made = self._thread.submit(job.run, self._repo, job_, views)
 
     def result(self, wait: bool) -> Done | BaseException | None:
-        if self._thread is None:
+        made = self._made
+        if made is None or not (wait or made.done()):
             return None
-        self._thread.join(None if wait else 0)
-        if self._thread.is_alive():
-            return None
-        self._thread = None
-        return self._outcome
+        error = made.exception()
+        self._made = None
+        return made.result() if error is None else error
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.shutdown()
 
 
 class ProcessWorker:
@@ -100,37 +91,32 @@ class ProcessWorker:
             self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         self._connection = Connection(ours.detach())
         self._sent: set[int] = set()
-        self._sending: threading.Thread | None = None
-        self._unsent: BaseException | None = None
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="castore-send")
+        self._sending: Future[None] | None = None
 
     def submit(self, job_: Job, segments: Mapping[int, Segment], pending: Pending) -> None:
         if self._process.poll() is not None:
             raise self._died()
         # Beside the loop too: writing a job of thousands of chunks out takes a tenth of the copy's time.
-        self._sending = threading.Thread(target=self._send, args=(job_, segments, pending), name="castore-send")
-        self._sending.start()
+        self._sending = self._sender.submit(self._send, job_, segments, pending)
 
     def _send(self, job_: Job, segments: Mapping[int, Segment], pending: Pending) -> None:
-        try:
-            written = ForkingPickler.dumps(job_)  # meanwhile devices copy
-            pending.wait()
-            self._connection.send_bytes(written)
-            for number, _ in job_.segments:
-                if number not in self._sent:
-                    send_handle(self._connection, segments[number].fd, self._process.pid)
-            self._sent = {number for number, _ in job_.segments}
-        except Exception as error:  # handed over: raised in the loop, see `result`
-            self._unsent = error
+        written = ForkingPickler.dumps(job_)  # meanwhile copies are made
+        pending.wait()
+        self._connection.send_bytes(written)
+        for number, _ in job_.segments:
+            if number not in self._sent:
+                send_handle(self._connection, segments[number].fd, self._process.pid)
+        self._sent = {number for number, _ in job_.segments}
 
     def result(self, wait: bool) -> Done | BaseException | None:
         if self._sending is not None:
-            self._sending.join(None if wait else 0)
-            if self._sending.is_alive():
+            if not (wait or self._sending.done()):
                 return None
+            error = self._sending.exception()
             self._sending = None
-        error, self._unsent = self._unsent, None
-        if error is not None:
-            return self._died() if isinstance(error, OSError) else error
+            if error is not None:
+                return self._died() if isinstance(error, OSError) else error
         try:
             if not wait and not self._connection.poll():
                 return None
@@ -149,8 +135,7 @@ class ProcessWorker:
         )
 
     def close(self) -> None:
-        if self._sending is not None:
-            self._sending.join()
+        self._sender.shutdown()
         self._connection.close()
         self._process.wait()
 
