@@ -12,7 +12,6 @@ from castore.codecs.base import FromBases
 from castore.errors import CorruptError
 
 _KEPT_BYTES = 8 * limits.MIB
-_UNIT_BYTES = limits.MIB
 
 
 class Buffers:
@@ -22,11 +21,11 @@ class Buffers:
         self._free: list[bytearray] = []
 
     def take(self, size: int) -> bytearray:
-        """A buffer of at least `size` bytes; of few sizes, so that each one fits whoever comes next."""
+        """A buffer of at least `size` bytes."""
         fitting = [number for number, buffer in enumerate(self._free) if len(buffer) >= size]
         if fitting:
             return self._free.pop(min(fitting, key=lambda number: len(self._free[number])))
-        return bytearray(-(-size // _UNIT_BYTES) * _UNIT_BYTES)
+        return bytearray(size)
 
     def give(self, buffer: bytearray) -> None:
         """Hand a buffer back, for the next one who needs as much."""

@@ -8,13 +8,18 @@ from castore import limits
 from castore.chunks.index import Place
 from castore.errors import CorruptError
 
+
+class TangledError(CorruptError):
+    """Records that stand on each other. Where somebody moves them between two look-ups it may only seem so."""
+
+
 _TOO_DEEP = "deltas form a circle or a chain beyond all bounds; run `castore fsck`"
 
 
 def closure(records: Mapping[bytes, Place], places: Callable[[Sequence[bytes]], list[Place]]) -> dict[bytes, Place]:
     """`records` and every base below them, by id, looked up with `places` level by level.
 
-    Raises CorruptError when there are too many levels, and what `places` raises when a base is in no pack.
+    Raises TangledError when there are too many levels, and what `places` raises when a base is in no pack.
     """
     needed = dict(records)
     level: Mapping[bytes, Place] = records
@@ -25,20 +30,20 @@ def closure(records: Mapping[bytes, Place], places: Callable[[Sequence[bytes]], 
             return needed
         level = dict(zip(missing, places(missing), strict=True))
         needed.update(level)
-    raise CorruptError(f"a chunk's {_TOO_DEEP}")
+    raise TangledError(f"a chunk's {_TOO_DEEP}")
 
 
 def depths(needed: Mapping[bytes, Place]) -> dict[bytes, int]:
     """The depth of every record of a closure, in an order in which each comes after its bases, and soon after them.
 
-    Raises CorruptError when bases form a circle, or lie more than MAX_DEPTH deep.
+    Raises TangledError when bases form a circle, or lie more than MAX_DEPTH deep.
     """
     found: dict[bytes, int] = {}
     for record_id, place in needed.items():
         if not place.bases:
             found.setdefault(record_id, 0)
         elif record_id not in found and _visit(record_id, 0, needed, found) > limits.MAX_DEPTH:
-            raise CorruptError(f"chunk {record_id.hex()}: its {_TOO_DEEP}")
+            raise TangledError(f"chunk {record_id.hex()}: its {_TOO_DEEP}")
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from castore import limits
 from castore.chunks.access import IndexAccess
 from castore.chunks.batch import Batch, Buffers
-from castore.chunks.closure import closure, depths
+from castore.chunks.closure import TangledError, closure, depths
 from castore.chunks.hashing import Hash
 from castore.chunks.index import Place
 from castore.chunks.reader import PackFiles
@@ -63,9 +63,9 @@ class Decoder:
         for look in range(_LOOKS):
             try:
                 return self._decode(wanted)
-            except FileNotFoundError:
-                # gc or repack moved a record between the look-up and the read: the index says where it is now, if it
-                # is the one that they changed.
+            except (FileNotFoundError, TangledError):
+                # gc or repack moved a record between the look-up and the read, or stood two on each other the other way
+                # round between two look-ups: the index says where they are now, if it is the one that they changed.
                 self._access.follow()
                 if look == _LOOKS - 1:
                     self._access.mend()  # or it is damaged, and names a pack that never was
