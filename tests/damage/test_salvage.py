@@ -129,6 +129,15 @@ def _befall(path: Path, data: st.DataObject) -> None:
     path.unlink() if fate == "delete" else path.write_bytes(content)
 
 
+@pytest.mark.parametrize("left", [0, 8, 10, 15, 16, 17])
+def test_a_pack_that_was_cut_within_its_header_is_no_hindrance(whole: Everything, tmp_path: Path, left: int) -> None:
+    damaged = tmp_path / "old" / ".castore"
+    shutil.copytree(whole.path, damaged)
+    (name, *_) = [one for one in whole.files() if one.endswith(".pack")]
+    (damaged / name).write_bytes((damaged / name).read_bytes()[:left])
+    check_salvaged(whole, damaged, tmp_path / "new", salvage(damaged.parent, tmp_path / "new"))
+
+
 def test_a_whole_store_comes_out_whole(whole: Everything, tmp_path: Path) -> None:
     report = salvage(whole.root, tmp_path / "new")
     gone = report.branches.pop("salvaged/1")  # of a branch that was deleted: gc has not taken it yet

@@ -60,7 +60,7 @@ def settings_of(root: Path) -> config.Config | None:
 def hash_of(files: Iterable[Path], settings: config.Config | None) -> Hash:
     """The hash that names records, by the headers of packs, else by castore.toml, else by trial. Raises UsageError."""
     listed = list(files)
-    heads = [_head(path) for path in listed]
+    heads = [head for path in listed if len(head := _head(path)) == pack.HEADER_BYTES]
     sizes = Counter(head[10] for head in heads if head.startswith(pack.MAGIC) and head[10] in _HASHES)
     if sizes:
         return hashing.by_name(_HASHES[sizes.most_common(1)[0][0]])
