@@ -124,6 +124,7 @@ def main(*argv: str) -> None:
                 ckpt.step(step, metrics={"loss": loss.item()})
                 if step == args.stop_after:
                     ckpt.close()
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a loader's child dies
                     for child in multiprocessing.active_children():
                         child.kill()  # a loader's: they would see only after seconds that nobody is left
                     os._exit(0)
