@@ -106,12 +106,11 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
 
 
 def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
-    from castore.codecs.estimate import estimate
-
     if worthwhile < STANDALONE_WORTHWHILE and (encoded := _at_a_glance(raw, dtype, base, worthwhile)) is not None:
         return encoded
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
         return _choose_tokens(raw, dtype, base, rows, worthwhile)
+    from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
     standalone = fractions[PLANES]

@@ -35,8 +35,9 @@ def identity(source: TensorSource) -> tuple[int, int] | None:
 def _plain(source: TensorSource) -> torch.Tensor | None:
     """A source's tensor, if its bytes lie in order at its address in main memory; else None."""
     tensor = _in_order(source)
-    plain = tensor is not None and tensor.device.type == "cpu" and type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    return tensor if plain and tensor is not None and tensor.data_ptr() else None
+    if tensor is None or tensor.device.type != "cpu" or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return None
+    return tensor if tensor.data_ptr() else None
 
 
 def _in_order(source: TensorSource) -> torch.Tensor | None:
