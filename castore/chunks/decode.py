@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from castore import limits
+from castore import codecs, limits
 from castore.chunks.access import IndexAccess
 from castore.chunks.batch import Batch, Buffers
 from castore.chunks.closure import TangledError, closure, depths
@@ -17,8 +17,9 @@ from castore.errors import CorruptError, MissingError
 
 _COALESCE_GAP_BYTES = 32 << 10  # records this close in a pack are read in one go
 _RUN_BYTES = 2 * limits.MIB
+_STRAIGHT_BYTES = 64 << 10  # from here on a payload that is the chunk itself is read to where the chunk goes
 _LOOKS = 4  # at where records are, without the lock; repack may move one several times
-_WINDOW_BYTES = 8 * limits.MIB  # of payloads read ahead
+_WINDOW_BYTES = 2 * limits.MIB  # of payloads read ahead: what the processor's cache has room for
 
 
 @dataclass(slots=True)
@@ -98,10 +99,22 @@ class Decoder:
             if first is not item.out:
                 again.append(item)
         needed = self.closure({item.id: item.place for item in wanted})
+        try:
+            self._decode_into(outs, needed, checked=False)
+        except MissingError:
+            raise
+        except CorruptError:
+            self._decode_into(outs, needed, checked=True)  # whose fault it is, if it is one of the disk's
+        for item in again:
+            item.out[:] = outs[item.id]
+
+    def _decode_into(self, outs: Mapping[bytes, memoryview], needed: Mapping[bytes, Place], checked: bool) -> None:
+        """Decode a closure in order. checked: compare payloads with their checksums before they are decoded, which
+        tells a damaged base from what stands on it. Whether they are right, chunks' ids tell in either case."""
         order = list(depths(needed))
-        batch = Batch(outs, needed, order, self._buffers())
+        batch = Batch(outs, needed, order, self._buffers(), checked)
         for window in _windows(order, needed):
-            payloads = self._payloads({one: needed[one] for one in window})
+            payloads = self._payloads({one: needed[one] for one in window}, outs)
             for record_id in window:
                 try:
                     batch.decode(record_id, payloads[record_id])
@@ -111,8 +124,6 @@ class Decoder:
                 if out is not None and self._hash.digest(out) != record_id:
                     where = f"chunk {record_id.hex()} of pack {needed[record_id].pack.hex()}"
                     raise CorruptError(f"{where} is damaged: it decodes to other bytes")
-        for item in again:
-            item.out[:] = outs[item.id]
 
     def _buffers(self) -> Buffers:
         found: Buffers | None = getattr(self._local, "buffers", None)
@@ -120,11 +131,15 @@ class Decoder:
             found = self._local.buffers = Buffers()
         return found
 
-    def _payloads(self, places: Mapping[bytes, Place]) -> dict[bytes, memoryview]:
-        """Read payloads, close ones together, into this thread's scratch memory."""
-        runs = _runs(sorted(places.items(), key=lambda item: (item[1].pack, item[1].offset)))
+    def _payloads(self, places: Mapping[bytes, Place], outs: Mapping[bytes, memoryview]) -> dict[bytes, memoryview]:
+        """Read payloads, close ones together, into this thread's scratch memory; large ones that are the chunk itself
+        into its memory of `outs`."""
+        found = {one: outs[one] for one, place in places.items() if one in outs and _goes_straight(place)}
+        for record_id, out in found.items():
+            self._files.read_into(places[record_id].pack, places[record_id].offset, out)
+        rest = [item for item in places.items() if item[0] not in found]
+        runs = _runs(sorted(rest, key=lambda item: (item[1].pack, item[1].offset)))
         scratch = self.scratch("payload", sum(run.end - run.start for run in runs))
-        found = {}
         for run in runs:
             part, scratch = scratch[: run.end - run.start], scratch[run.end - run.start :]
             self._files.read_into(run.pack, run.start, part)
@@ -150,6 +165,10 @@ class _Run:
     start: int
     end: int
     records: list[tuple[bytes, Place]]
+
+
+def _goes_straight(place: Place) -> bool:
+    return place.codec == codecs.RAW and place.length == place.raw_length >= _STRAIGHT_BYTES
 
 
 def _runs(records: Iterable[tuple[bytes, Place]]) -> list[_Run]:

@@ -19,7 +19,8 @@ class RawCodec:
     def decode(self, payload: Buffer, dtype: DType, out: memoryview) -> None:
         if len(payload) != len(out):
             raise CorruptError(f"raw record holds {len(payload)} bytes, not {len(out)}")
-        out[:] = payload
+        if payload is not out:  # else it was read to where it belongs
+            out[:] = payload
 
 
 CODEC = RawCodec()

@@ -55,5 +55,5 @@ class Commit:
     environment: Mapping[str, str]
     meta: Mapping[str, str]
     tier: str | None
-    stats: CommitStats
+    stats: CommitStats = field(repr=False)  # pages of it, one line for each part of the state
     provenance: str | None = None

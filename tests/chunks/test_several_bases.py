@@ -174,15 +174,16 @@ def test_what_a_sweep_takes_from_under_a_session_is_written_again(seed: int) -> 
 
 
 def test_of_a_damaged_base_every_tensor_above_it_is_named(store: Store) -> None:
-    dag = [Node(pack=0), Node(pack=0), Node((0, 1), 1), Node((2, 1, 0), 2), Node(pack=2)]
+    dag = [Node(pack=0), Node(pack=0), Node(pack=2), Node((0, 1), 1), Node((3, 2), 2)]
     write(store._repo, dag)
     commits = {number: commit(store, number) for number in (2, 3, 4)}
-    for damaged, dependants in ((0, {2, 3}), (1, {2, 3}), (2, {2, 3}), (4, {4})):
+    for damaged, dependants in ((0, {3, 4}), (1, {3, 4}), (3, {3, 4}), (2, {2, 4})):
         place = store._repo.chunks.access.index.get(id_of(store._repo, damaged))
         assert place is not None
         path = pack_path(store.path / "packs", place.pack)
         good = path.read_bytes()
-        path.write_bytes(good[: place.offset] + bytes([good[place.offset] ^ 1]) + good[place.offset + 1 :])
+        start, end = place.offset, place.offset + place.length
+        path.write_bytes(good[:start] + bytes(one ^ 1 for one in good[start:end]) + good[end:])
         with castore.open(store.path) as other:
             report = other.fsck()
             (error,) = report.errors  # what stands on it is good itself
