@@ -83,9 +83,11 @@ class Checkpointer:
         self._gradients = parts.Gradients(parts.optimizers_of(self._parts))
         settings = store.repository.config.policy
         self._schedule = Schedule(as_policy(policy if policy is not None else settings or None))
-        space.check(store, branch, self._parts)
+        self._expected = space.check(store, branch, self._parts)
         how = {"worker": worker, "delta_base": delta_base, "effort": effort}
         self._commits = Commits(store, branch, **how, on_finished=self._tell)
+        if branch not in store.branches():
+            self._expect()  # else `resume` does, when it is done: both are bound by memory
         self._upkeep = Upkeep(store, maintain, self._report)
         self._preemption = Preemption()
         self._preemption.heed(self.policy.on_preemption)
@@ -194,6 +196,7 @@ class Checkpointer:
         self._resumed_from = commit.id
         self._schedule.best = resume.best_metric(self._store, commit, self.policy)
         self._report(console.resumed_line(commit.id, self._branch, commit.step))
+        self._expect()
         return 0 if commit.step is None else commit.step + 1
 
     # The end
@@ -241,6 +244,15 @@ class Checkpointer:
         except CastoreError as error:
             self._report(console.failed_line(error))
         self.save(message=message)
+
+    def _expect(self) -> None:
+        """Begin to make memory ready for copies, where there is going to be training, and all of the state is copied.
+
+        Memory that devices write to is locked as a whole, when the copies' places in it are known.
+        """
+        expected = self._expected
+        if expected.trains and not expected.on_device and not self._tiers.content:
+            self._commits.expect(expected.raw_bytes)
 
     def _recorded(self) -> Recorded:
         return self._run.record({"hyperparameters": self._hyperparameters})

@@ -103,6 +103,12 @@ class Commits:
         """Whether a commit was begun whose end nobody has heard of yet."""
         return self._begun is not None
 
+    def expect(self, nbytes: int) -> None:
+        """Begin to make memory ready for a state in main memory of about so many bytes: the first copy would wait for
+        the system to hand its pages out. Nothing is done where a copy was taken. Raises StorageError."""
+        if self._staging is None:
+            self._staged().expect(nbytes)
+
     def commit(
         self,
         state: Any,

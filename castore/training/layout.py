@@ -34,8 +34,9 @@ class Layout:
         self._chunk_elements = chunk_elements
         self._keep_anchors = keep_anchors
         self._numbers = 0
-        # A new segment, where its second places begin, and the device that will copy there
-        self._fresh: tuple[Segment, int, torch.device | None] | None = None
+        # A new segment, where its second places begin and end, and the device that will copy there
+        self._fresh: tuple[Segment, int, int, torch.device | None] | None = None
+        self._expected: Segment | None = None  # without a lot
         self._readying = Readying()
 
     def ready(self) -> None:
@@ -47,6 +48,12 @@ class Layout:
         if self._fresh is not None:
             self._readying.begin(*self._fresh)
             self._fresh = None
+
+    def expect(self, nbytes: int) -> None:
+        """Begin to make memory ready for a first state in main memory of about so many bytes. Raises StorageError."""
+        size = nbytes * (2 if self._keep_anchors else 1) + _SLACK_BYTES  # what nobody writes to takes no memory
+        self._expected = self.create(size)
+        self._readying.begin(self._expected, 0, nbytes, None)
 
     def create(self, nbytes: int) -> Segment:
         """A segment with a number of its own, which is the caller's to keep and close. Raises StorageError."""
@@ -83,19 +90,20 @@ class Layout:
             for segment in self.segments.values():
                 segment.close()
             self.segments.clear()
+            self._drop_expected()
 
     def _add(self, wanted: Mapping[Key, TensorSource], single: Container[nodes.Path]) -> None:
         """New places: first ones for all, behind them second ones for all but `single`."""
         sizes = {key: -(-source.nbytes // arena.PAGE_BYTES) * arena.PAGE_BYTES for key, source in wanted.items()}
         second = sum(sizes.values())
         twice = sum(size for (path, _), size in sizes.items() if path not in single)
-        segment = self.create(second + twice)
-        self.segments[segment.number] = segment
         device = next((found for source in wanted.values() if (found := device_of(source)) is not None), None)
+        segment = self._new(second + twice, device)
+        self.segments[segment.number] = segment
         if device is not None:
             segment.pins.append(Pin(segment, 0, second, device))
         if twice:
-            self._fresh = segment, second, device
+            self._fresh = segment, second, second + twice, device
         first = 0
         for key, source in wanted.items():
             chunk_bytes = self._chunk_elements * source.width
@@ -105,6 +113,20 @@ class Layout:
             state = ([0] * count, [0] * count, [b""] * count)
             entry = source.entry
             self.lots[key] = Lot(entry.dtype, entry.shape, source.nbytes, chunk_bytes, segment, places, *state)
+
+    def _new(self, nbytes: int, device: torch.device | None) -> Segment:
+        """A segment of so many bytes at least: the one that was expected to serve, if it does."""
+        expected = self._expected
+        if expected is not None and device is None and expected.nbytes >= nbytes:
+            self._expected = None
+            return expected
+        self._drop_expected()
+        return self.create(nbytes)
+
+    def _drop_expected(self) -> None:
+        expected, self._expected = self._expected, None
+        if expected is not None:
+            expected.close()
 
 
 def keys(sources: Sequence[TensorSource]) -> list[Key | None]:

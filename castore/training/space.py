@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,26 +14,44 @@ from castore.quantities import size
 from castore.state.live import flatten
 from castore.store import Store
 from castore.training import parts
+from castore.training.devices import device_of
 
 
-def check(store: Store, branch: str, objects: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a loop's state is going to take: raw bytes, with what optimizers keep once they have made a step.
+
+    trains: whether there is an optimizer. on_device: whether a CUDA device holds some of it.
+    """
+
+    raw_bytes: int
+    trains: bool
+    on_device: bool
+
+
+def check(store: Store, branch: str, objects: Mapping[str, Any]) -> Expected:
     """Raises StorageError when the disk has less room than the next commit is going to take; StateError when the
     state has a leaf that can't be kept."""
-    needed = expected_bytes(store, branch, objects)
+    expected = _expected(objects)
+    needed = _next_bytes(store, branch, expected.raw_bytes)
     free = shutil.disk_usage(store.path).free
     if free < needed:
         raise StorageError(
             f"{store.path} has {size(free)} of free space, and a commit of this state needs about {size(needed)}; "
             "free some, or keep the store on another disk"
         )
+    return expected
 
 
-def expected_bytes(store: Store, branch: str, objects: Mapping[str, Any]) -> int:
-    """What the next commit takes: on a branch with commits as much as the last one, else the raw size of the state,
-    with what optimizers keep once they have made a step."""
-    flat = flatten(parts.state_of(objects))
-    raw = sum(source.nbytes for source in flat.sources)
-    raw += sum(_to_come(optimizer) for optimizer in parts.optimizers_of(objects))
+def _expected(objects: Mapping[str, Any]) -> Expected:
+    sources = flatten(parts.state_of(objects)).sources
+    optimizers = parts.optimizers_of(objects)
+    raw = sum(source.nbytes for source in sources) + sum(map(_to_come, optimizers))
+    return Expected(raw, bool(optimizers), any(device_of(source) is not None for source in sources))
+
+
+def _next_bytes(store: Store, branch: str, raw: int) -> int:
+    """What the next commit takes: on a branch with commits as much as the last one, else all of the state."""
     if branch in store.branches():
         return min(raw, max(store.show(branch).stats.total.stored_bytes, raw // 8))
     return raw

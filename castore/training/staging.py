@@ -67,6 +67,10 @@ class Staging:
         small = self._packed.segment
         return self._layout.segments if small is None else {**self._layout.segments, small.number: small}
 
+    def expect(self, nbytes: int) -> None:
+        """Begin to make memory ready for copies of about so many bytes, before the first. Raises StorageError."""
+        self._layout.expect(nbytes)
+
     def beginning(self, all_of_it: bool = True) -> Callable[[TensorSource], None]:
         """What is to be told of each tensor of a state that is still looked through: copies of those that have their
         places can begin at once, and are made meanwhile. all_of_it: else some may not be wanted.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import castore
 from castore.codecs import choice
 from castore.dtypes import by_name
 from castore.errors import StateError
@@ -209,3 +210,47 @@ def test_states_come_back_whether_or_not_deltas_have_a_base_in_memory(store: Sto
         committed(commits, state)
         assert equal_states(store.load("main"), state), step
     commits.close()
+
+
+@pytest.mark.parametrize("delta_base", ["memory", "disk"])
+@pytest.mark.parametrize("share", [0, 0.5, 1, 100])
+def test_memory_that_was_made_ready_before_serves_whatever_the_state_takes(
+    store: Store, delta_base: str, share: float
+) -> None:
+    state = {str(number): random_bits(torch.float32, 3 * LARGE, number) for number in range(4)}
+    commits = Commits(store, worker="thread", delta_base=delta_base)
+    commits.expect(int(share * 4 * 12 * LARGE))
+    for _ in range(3):
+        committed(commits, state)
+        assert equal_states(store.load("main"), state)
+        state["1"].add_(1)
+        commits.expect(1 << 40)  # of no use any more
+    commits.close()
+
+
+def test_what_was_expected_and_never_came_is_given_back(store: Store) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        commits = Commits(store)
+        commits.expect(64 << 20)
+        commits.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_first_commit_is_laid_out_in_memory_that_is_ready(tmp_path: Path) -> None:
+    model = torch.nn.Linear(512, 512)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with (
+        castore.open(tmp_path, create=True) as store,
+        castore.Checkpointer(store, worker="thread", report=False, model=model, optimizer=optimizer) as checkpointer,
+    ):
+        expected = checkpointer._commits._staging._layout._expected  # type: ignore[union-attr]
+        assert expected is not None
+        assert expected.nbytes > 2 * 3 * 4 * 512 * 512
+        model(torch.ones(512)).sum().backward()
+        optimizer.step()
+        checkpointer.save(step=0, wait=True)
+        (segment,) = checkpointer._commits._staging._layout.segments.values()  # type: ignore[union-attr]
+        assert segment is expected
+    with castore.open(tmp_path) as store, castore.Checkpointer(store, report=False, model=model) as checkpointer:
+        assert checkpointer._commits._staging is None  # nothing is trained
