@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,30 +12,34 @@ from numpy.typing import NDArray
 
 from benchmarks.codecs.coder import Peer, Threading
 from benchmarks.codecs.streams import CHUNK, Stream, Words, as_bytes
-from castore.codecs import EXPONENTS, ORDERED_DELTA, PREDICTED, by_id, ordered_delta, predicted
+from castore.codecs import EXPONENTS, ORDERED_DELTA, PREDICTED, by_id, ordered_delta, predicted, row_column
 from castore.codecs.choice import Encoded, choose, choose_predicted
 from castore.codecs.predicted import Prediction
+from castore.codecs.row_column import Rows
 from castore.dtypes import BY_NAME, DType
 from castore.kernels import delta_reference, exponent_reference
 
 APART = "castore apart"
+BY_ITSELF = "castore, by itself"
 DTYPES = {4: BY_NAME["float32"], 2: BY_NAME["bfloat16"]}  # by bytes of a word
 
 
 class Castore:
     """The choice of a codec for each chunk, and that codec: what a commit and a load call."""
 
-    def __init__(self, with_base: bool, threading: Threading = "pool") -> None:
+    def __init__(self, with_base: bool, threading: Threading = "pool", with_others: bool = True) -> None:
+        """with_base: use the older checkpoint. with_others: and the other streams of the state."""
         self.threading = threading
         self.label = "chosen" if with_base else "alone"
         self._with_base = with_base
+        self._with_others = with_others
         _warm_up()
 
     def unit(self, width: int) -> int | None:
         return CHUNK
 
     def encode(self, part: Stream, threads: int) -> Encoded:
-        return _chosen(part) if self._with_base else choose(as_bytes(part.new), _dtype(part), None)
+        return _chosen(self._seen(part)) if self._with_base else choose(as_bytes(part.new), _dtype(part), None)
 
     def keep(self, payload: Encoded) -> Encoded:
         return Encoded(payload.codec_id, bytes(payload.payload), payload.is_delta)
@@ -44,24 +49,34 @@ class Castore:
 
     def decode(self, payload: Encoded, part: Stream, out: Words, threads: int) -> None:
         if payload.codec_id == PREDICTED:
-            prediction = _prediction(part)
-            assert prediction is not None
-            bases = [memoryview(base) for base in prediction.bases]
+            prediction = _prediction(self._seen(part))
+            bases = [memoryview(base) for base in (prediction.bases if prediction else [as_bytes(part.old)])]
             predicted.CODEC.decode_from(payload.payload, _dtype(part), as_bytes(out), bases)
             return
         if payload.is_delta:
             out[:] = part.old
         by_id(payload.codec_id).decode(payload.payload, _dtype(part), as_bytes(out))
 
+    def _seen(self, part: Stream) -> Stream:
+        return part if self._with_others else replace(part, others={})
+
 
 def _chosen(part: Stream) -> Encoded:
     prediction = _prediction(part)
     foreseen = choose_predicted(as_bytes(part.new), _dtype(part), prediction) if prediction is not None else None
-    return foreseen or choose(as_bytes(part.new), _dtype(part), as_bytes(part.old))
+    return foreseen or choose(as_bytes(part.new), _dtype(part), as_bytes(part.old), _rows(part))
+
+
+def _rows(part: Stream) -> Rows | None:
+    """How a chunk of a second moment lies in its matrix, as `state.roles` finds it."""
+    place = part.places[0] if len(part.places) == 1 else None
+    return Rows(place.width, place.column) if place is not None and part.role == "exp_avg_sq" else None
 
 
 def _prediction(part: Stream) -> Prediction | None:
-    """What castore finds by a state's structure, one step apart: an optimizer's own formula."""
+    """What castore finds by a state's structure: a copy's master; one step apart, an optimizer's own formula."""
+    if part.role == "weights" and "masters" in part.others:
+        return Prediction(predicted.ROUNDED, [as_bytes(part.others["masters"].new)])
     if part.steps[1] - part.steps[0] != 1 or part.new.itemsize != 4:
         return None
     first, second, momentum = (part.others.get(name) for name in ("exp_avg", "exp_avg_sq", "momentum_buffer"))
@@ -92,6 +107,9 @@ def _warm_up() -> None:
 def castore_peers() -> list[Peer]:
     return [
         Peer("castore", "chunks of 256 Ki elements, each with the codec that castore chooses", (Castore(True),)),
+        Peer(
+            BY_ITSELF, "castore without the state's other streams", (Castore(True, with_others=False),), reference=True
+        ),
         Peer("castore alone", "the same as if there were no older checkpoint", (Castore(False),), reference=True),
         Peer(APART, "castore with two processes for two threads", (Castore(True, "processes"),), reference=True),
     ]
@@ -115,6 +133,11 @@ def ideal_bytes(part: Stream) -> float | None:
         plan = predicted.plan(as_bytes(part.new), _dtype(part), prediction)
         assert plan is not None
         base = np.frombuffer(bytes(plan.predicted), part.new.dtype)
+    elif encoded.codec_id == PREDICTED:
+        base = np.empty_like(part.old)
+        rows = _rows(part)
+        assert rows is not None
+        row_column.fit(part.new, part.old, rows, base)
     fit = ordered_delta.plan(as_bytes(part.new), _dtype(part), as_bytes(base)).fit
     y = delta_reference.values(part.new, base, fit)
     lengths = np.frexp(y.astype(np.float64))[1].astype(np.int64) - 1 - fit.low

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,11 +47,20 @@ ROLES: Mapping[Run, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """How a chunk lies in its matrix: words in a row, and the column of its first word."""
+
+    width: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """A role's words in the newer checkpoint and in the older one: uint32 for fp32, uint16 for bf16.
 
     others: the same places of the pair's other roles, for a codec that predicts one stream from another.
     steps: the step of the older checkpoint and of the newer one. options: the optimizer's, such as lr and betas.
+    places: of each chunk, None for one of no matrix.
     """
 
     pair: Pair
@@ -60,6 +69,7 @@ class Stream:
     old: Words
     steps: tuple[int, int]
     options: Mapping[str, Any]
+    places: tuple[Place | None, ...]
     others: Mapping[str, Stream] = field(default_factory=dict, repr=False)
 
     @property
@@ -78,7 +88,8 @@ class Stream:
 
     def _part(self, span: slice) -> Stream:
         others = {role: other._part(span) for role, other in self.others.items()}
-        return Stream(self.pair, self.role, self.new[span], self.old[span], self.steps, self.options, others)
+        places = self.places[span.start // CHUNK : span.stop // CHUNK]
+        return Stream(self.pair, self.role, self.new[span], self.old[span], self.steps, self.options, places, others)
 
 
 def read(pair: Pair, trajectory: Trajectory, chunks: int, quick: bool) -> Iterator[Stream]:
@@ -92,11 +103,13 @@ def read(pair: Pair, trajectory: Trajectory, chunks: int, quick: bool) -> Iterat
     steps = (trajectory.steps[old], trajectory.steps[new])
     streams = {}
     for role in ROLES[pair.run]:
-        before, after = (_spread(_words(state, role), chunks) for state in states)
-        streams[role] = Stream(pair, role, after, before, steps, options)
+        before, after = (_tensors(state, role) for state in states)
+        chosen = _spread([tensor.numel() for tensor in after], chunks)
+        places = tuple(_place(after[number], start) for number, start in chosen)
+        streams[role] = Stream(pair, role, _words(after, chosen), _words(before, chosen), steps, options, places)
     for role, stream in streams.items():
         others = {other: streams[other] for other in streams if other != role}
-        yield Stream(pair, role, stream.new, stream.old, steps, options, others)
+        yield replace(stream, others=others)
 
 
 def as_bytes(words: Any) -> memoryview:
@@ -114,24 +127,31 @@ def _newest(steps: Sequence[int], distance: int, quick: bool) -> tuple[int, int]
     return found[-1]
 
 
-def _words(state: Mapping[str, Any], role: str) -> Words:
-    """All tensors of a role as one array, in the order of the parameters, which all roles share."""
-    if role == "weights":
-        tensors = state["model"].values()
-    elif role == "masters":
-        tensors = state["masters"].values()
-    else:
-        tensors = [of_parameter[role] for _, of_parameter in sorted(state["optimizer"]["state"].items())]
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    integers = torch.int16 if flat.element_size() == 2 else torch.int32
-    words: Words = flat.view(integers).numpy().view(np.uint16 if flat.element_size() == 2 else np.uint32)
-    return words
+def _tensors(state: Mapping[str, Any], role: str) -> list[torch.Tensor]:
+    """All tensors of a role, in the order of the parameters, which all roles share."""
+    if role in ("weights", "masters"):
+        return list(state["model" if role == "weights" else role].values())
+    return [of_parameter[role] for _, of_parameter in sorted(state["optimizer"]["state"].items())]
 
 
-def _spread(words: Words, chunks: int) -> Words:
-    """`chunks` whole chunks: a transformer's first tensors are its embeddings, which are not like the rest."""
-    whole = words.size // CHUNK
-    if whole == 0:
-        return words
-    places = np.unique(np.linspace(0, whole - 1, min(chunks, whole)).round().astype(int))
-    return np.concatenate([words[place * CHUNK : (place + 1) * CHUNK] for place in places])
+def _spread(sizes: Sequence[int], chunks: int) -> list[tuple[int, int]]:
+    """(tensor, its first word) of `chunks` whole chunks, as a commit cuts them, evenly spread: a transformer's first
+    tensors are its embeddings, which are not like the rest. Of tensors without whole chunks nothing."""
+    starts = [(number, start) for number, size in enumerate(sizes) for start in range(0, size - CHUNK + 1, CHUNK)]
+    if not starts:
+        return []
+    return [starts[place] for place in np.unique(np.linspace(0, len(starts) - 1, chunks).round().astype(int))]
+
+
+def _words(tensors: Sequence[torch.Tensor], chosen: Sequence[tuple[int, int]]) -> Words:
+    """The words of the chosen chunks, one after another; of toys, which have none, all words."""
+    flat = [tensor.flatten() for tensor in tensors]
+    words = torch.cat([flat[number][start : start + CHUNK] for number, start in chosen] or flat)
+    narrow = words.element_size() == 2
+    found: Words = words.view(torch.int16 if narrow else torch.int32).numpy().view(np.uint16 if narrow else np.uint32)
+    return found
+
+
+def _place(tensor: torch.Tensor, start: int) -> Place | None:
+    width = tensor.shape[-1] if tensor.dim() == 2 else 0
+    return Place(width, start % width) if width else None

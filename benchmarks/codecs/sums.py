@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.codecs.castore_codec import APART
+from benchmarks.codecs.castore_codec import APART, BY_ITSELF
 from benchmarks.codecs.measure import Row
 from benchmarks.codecs.streams import ROLES, Run
 from benchmarks.results import Figure
@@ -96,6 +96,8 @@ def _sizes(table: Table) -> Iterator[Figure]:
             if roles == STATE:
                 yield from _single(name, part)
             yield from _oracle(name, part, target)
+            if pairs == bf16:
+                yield from _oracle(f"{name}, as if there were no masters", part, None, BY_ITSELF)
     targets: Mapping[Run, float | None] = {"fp32": 0.40, "bf16": None, "sgd": None}
     for run, target_of_raw in targets.items():
         if table.has([f"{run}-1"], ROLES[run]):
@@ -117,11 +119,11 @@ def _single(name: str, part: Table) -> Iterator[Figure]:
         yield Figure(SIZES, title, max(against.values()), "", 0.94, note=note, rivals=tuple(against.items()))
 
 
-def _oracle(name: str, part: Table, target: float | None) -> Iterator[Figure]:
-    castore, oracle = part.total("castore"), part.oracle()
+def _oracle(name: str, part: Table, target: float | None, codec: str = "castore") -> Iterator[Figure]:
+    castore, oracle = part.total(codec), part.oracle()
     if castore and oracle:
         against = tuple((peer, castore.coded / total.coded) for peer, total in part.peers().items())
-        ideal = part.ideal()
+        ideal = part.ideal() if codec == "castore" else None
         note = f"ratio {castore.raw / castore.coded:.3f}, of the oracle {castore.raw / oracle:.3f}"
         note += f", of castore's model's entropy {castore.raw / ideal:.3f}" if ideal else ""
         title = f"{name}: castore / best peer of each stream"
