@@ -17,8 +17,9 @@ RANS = "rans"  # tokens may be coded in 64 lanes
 FEATURES = frozenset({"packs-2", "provenance", CHECKS, RANS})  # required features: what this version's writing needs
 RETENTION = "retention"  # needed once something was dropped or pinned
 TIERS = "tiers"  # needed once a commit was moved to another tier
+LOW_RANK = "low-rank"  # needed once repack coded differences of low rank
 LOST = "lost"  # needed once parts of history were given up
-KNOWN_FEATURES = FEATURES | {RETENTION, TIERS, LOST}  # all that this version understands
+KNOWN_FEATURES = FEATURES | {RETENTION, TIERS, LOW_RANK, LOST}  # all that this version understands
 NAME = "castore.toml"
 
 

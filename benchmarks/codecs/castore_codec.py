@@ -20,6 +20,7 @@ from castore.dtypes import BY_NAME, DType
 from castore.kernels import delta_reference, exponent_reference
 
 APART = "castore apart"
+REPACK = "castore repack"
 BY_ITSELF = "castore, by itself"
 DTYPES = {4: BY_NAME["float32"], 2: BY_NAME["bfloat16"]}  # by bytes of a word
 
@@ -27,19 +28,27 @@ DTYPES = {4: BY_NAME["float32"], 2: BY_NAME["bfloat16"]}  # by bytes of a word
 class Castore:
     """The choice of a codec for each chunk, and that codec: what a commit and a load call."""
 
-    def __init__(self, with_base: bool, threading: Threading = "pool", with_others: bool = True) -> None:
-        """with_base: use the older checkpoint. with_others: and the other streams of the state."""
+    def __init__(
+        self, with_base: bool, threading: Threading = "pool", with_others: bool = True, repack: bool = False
+    ) -> None:
+        """with_base: use the older checkpoint. with_others: and the other streams of the state. repack: take the time
+        that repack takes."""
         self.threading = threading
         self.label = "chosen" if with_base else "alone"
         self._with_base = with_base
         self._with_others = with_others
+        self._repack = repack
         _warm_up()
 
     def unit(self, width: int) -> int | None:
         return CHUNK
 
     def encode(self, part: Stream, threads: int) -> Encoded:
-        return _chosen(self._seen(part)) if self._with_base else choose(as_bytes(part.new), _dtype(part), None)
+        return (
+            _chosen(self._seen(part), self._repack)
+            if self._with_base
+            else choose(as_bytes(part.new), _dtype(part), None)
+        )
 
     def keep(self, payload: Encoded) -> Encoded:
         return Encoded(payload.codec_id, bytes(payload.payload), payload.is_delta)
@@ -61,16 +70,20 @@ class Castore:
         return part if self._with_others else replace(part, others={})
 
 
-def _chosen(part: Stream) -> Encoded:
+def _chosen(part: Stream, repack: bool = False) -> Encoded:
     prediction = _prediction(part)
     foreseen = choose_predicted(as_bytes(part.new), _dtype(part), prediction) if prediction is not None else None
-    return foreseen or choose(as_bytes(part.new), _dtype(part), as_bytes(part.old), _rows(part))
+    if foreseen is not None:
+        return foreseen
+    rows = _rows(part)
+    rows, matrix = (rows, None) if part.role == "exp_avg_sq" else (None, rows if repack else None)
+    return choose(as_bytes(part.new), _dtype(part), as_bytes(part.old), rows, matrix=matrix)
 
 
 def _rows(part: Stream) -> Rows | None:
-    """How a chunk of a second moment lies in its matrix, as `state.roles` finds it."""
+    """How a chunk lies in its matrix."""
     place = part.places[0] if len(part.places) == 1 else None
-    return Rows(place.width, place.column) if place is not None and part.role == "exp_avg_sq" else None
+    return None if place is None else Rows(place.width, place.column)
 
 
 def _prediction(part: Stream) -> Prediction | None:
@@ -110,6 +123,7 @@ def castore_peers() -> list[Peer]:
         Peer(
             BY_ITSELF, "castore without the state's other streams", (Castore(True, with_others=False),), reference=True
         ),
+        Peer(REPACK, "castore as `castore repack` codes", (Castore(True, repack=True),), reference=True),
         Peer("castore alone", "the same as if there were no older checkpoint", (Castore(False),), reference=True),
         Peer(APART, "castore with two processes for two threads", (Castore(True, "processes"),), reference=True),
     ]

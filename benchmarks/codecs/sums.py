@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.codecs.castore_codec import APART, BY_ITSELF
+from benchmarks.codecs.castore_codec import APART, BY_ITSELF, REPACK
 from benchmarks.codecs.measure import Row
 from benchmarks.codecs.streams import ROLES, Run
 from benchmarks.results import Figure
@@ -95,7 +95,10 @@ def _sizes(table: Table) -> Iterator[Figure]:
             part = table.of(pairs, roles)
             if roles == STATE:
                 yield from _single(name, part)
+                yield from _single(f"{name}, repacked", part, REPACK)
             yield from _oracle(name, part, target)
+            if pairs == FAR:
+                yield from _oracle(f"{name}, repacked", part, target, REPACK)
             if pairs == bf16:
                 yield from _oracle(f"{name}, as if there were no masters", part, None, BY_ITSELF)
     targets: Mapping[Run, float | None] = {"fp32": 0.40, "bf16": None, "sgd": None}
@@ -106,8 +109,8 @@ def _sizes(table: Table) -> Iterator[Figure]:
             yield from _oracle(f"{run} state, every step", part, None)
 
 
-def _single(name: str, part: Table) -> Iterator[Figure]:
-    castore = part.total("castore")
+def _single(name: str, part: Table, codec: str = "castore") -> Iterator[Figure]:
+    castore = part.total(codec)
     peers = part.peers()
     fast = {peer: total for peer, total in peers.items() if total.encode_rate >= FAST}
     if castore and peers:

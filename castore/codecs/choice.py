@@ -26,7 +26,7 @@ from castore.dtypes import BYTES, DType
 
 if TYPE_CHECKING:
     from castore.codecs.byte_planes import PlaneCodec
-    from castore.codecs.predicted import Prediction
+    from castore.codecs.predicted import PredictedPlan, Prediction
     from castore.codecs.row_column import Rows
 
 TINY_BYTES = 4096  # below this a footer's entry weighs more than what a better codec saves
@@ -35,6 +35,7 @@ WARM_BYTES = 4 * 1024 * 1024  # of such chunks that a process offers before it c
 DELTA_WORTHWHILE = 0.95  # of the best standalone size; a delta costs its reader the base
 PREDICTION_WORTHWHILE = 0.25  # of the raw size
 ROWS_WORTHWHILE = 0.99  # of a plain delta's size
+LOW_RANK_WORTHWHILE = 0.985  # of what is best without it: it costs its writer milliseconds, and its reader half as much
 ROWS_AT_BEST = 1.25  # of the limit, that a plain delta may take if rows and columns are to bring it below
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 FAST_WORTHWHILE = 0.5  # of the raw size, where there is no time to code what saves less
@@ -61,11 +62,7 @@ def choose_predicted(raw: Buffer, dtype: DType, prediction: Prediction) -> Encod
         return None
     from castore.codecs import predicted
 
-    foreseen = predicted.plan(raw, dtype, prediction)
-    if foreseen is None or foreseen.plan.fraction >= PREDICTION_WORTHWHILE:
-        return None
-    payload = predicted.CODEC.encode_as(raw, dtype, foreseen)
-    return Encoded(PREDICTED, payload, True) if len(payload) < PREDICTION_WORTHWHILE * len(raw) else None
+    return _foreseen(raw, dtype, predicted.plan(raw, dtype, prediction), PREDICTION_WORTHWHILE)
 
 
 def choose(
@@ -74,6 +71,7 @@ def choose(
     base: Buffer | None,
     rows: Rows | None = None,
     worthwhile: float = STANDALONE_WORTHWHILE,
+    matrix: Rows | None = None,
 ) -> Encoded:
     """Encode `raw` by the codec of least cost; never more bytes than `raw` itself, and maybe `raw` itself, not copied.
 
@@ -86,7 +84,7 @@ def choose(
     if len(raw) < TINY_BYTES or (dtype is BYTES and base is None):
         return _choose_plain(raw, dtype)
     if dtype.exponent:
-        return _choose_float(raw, dtype, base, rows, worthwhile)
+        return _choose_float(raw, dtype, base, rows, worthwhile, matrix)
     return _choose_by_trial(raw, dtype, base, worthwhile)
 
 
@@ -105,11 +103,13 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
     return _encoded(ZSTD, raw, dtype, None)
 
 
-def _choose_float(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
+def _choose_float(
+    raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float, matrix: Rows | None
+) -> Encoded:
     if worthwhile < STANDALONE_WORTHWHILE and (encoded := _at_a_glance(raw, dtype, base, worthwhile)) is not None:
         return encoded
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
-        return _choose_tokens(raw, dtype, base, rows, worthwhile)
+        return _choose_tokens(raw, dtype, base, rows, worthwhile, matrix)
     from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
@@ -147,9 +147,11 @@ def _at_a_glance(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: flo
     return Encoded(codec_id, payload, codec.is_delta) if len(payload) < worthwhile * len(raw) else _raw(raw)
 
 
-def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float) -> Encoded:
+def _choose_tokens(
+    raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float, matrix: Rows | None
+) -> Encoded:
     """The coders of tokens: a delta if it pays, else exponents; planes where the bytes below those are not random."""
-    from castore.codecs import exponents, ordered_delta
+    from castore.codecs import exponents, ordered_delta, predicted
     from castore.codecs.estimate import standalone_planes
 
     planes, has_structure = standalone_planes(raw, dtype)
@@ -157,8 +159,13 @@ def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | 
     plan = None if base is None else ordered_delta.plan(raw, dtype, base)
     limit = min(DELTA_WORTHWHILE * min(planes, 1.0), worthwhile)
     if plan is not None and base is not None and rows is not None and plan.fraction < ROWS_AT_BEST * limit:
-        better = _by_rows(raw, dtype, base, rows, min(limit, ROWS_WORTHWHILE * plan.fraction))
-        if better is not None:
+        foreseen = predicted.plan_rows(raw, dtype, base, rows)
+        if (better := _foreseen(raw, dtype, foreseen, min(limit, ROWS_WORTHWHILE * plan.fraction))) is not None:
+            return better
+    if plan is not None and base is not None and matrix is not None:
+        foreseen = predicted.plan_low_rank(raw, dtype, base, matrix)
+        most = min(plan.fraction, planes, worthwhile / LOW_RANK_WORTHWHILE)
+        if (better := _foreseen(raw, dtype, foreseen, LOW_RANK_WORTHWHILE * most)) is not None:
             return better
     if plan is not None and base is not None and plan.fraction < limit:
         payload = ordered_delta.CODEC.encode_as(raw, dtype, base, plan)
@@ -167,11 +174,10 @@ def _choose_tokens(raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | 
     return _raw(raw) if planes >= worthwhile else _encoded(alone, raw, dtype, None)
 
 
-def _by_rows(raw: Buffer, dtype: DType, base: Buffer, rows: Rows, limit: float) -> Encoded | None:
-    """`raw` as its difference to what rows and columns foretell, if that takes less than `limit` of the raw size."""
+def _foreseen(raw: Buffer, dtype: DType, foreseen: PredictedPlan | None, limit: float) -> Encoded | None:
+    """`raw` as its difference to what was foreseen, if that takes less than `limit` of the raw size."""
     from castore.codecs import predicted
 
-    foreseen = predicted.plan_rows(raw, dtype, base, rows)
     if foreseen is None or foreseen.fraction(len(raw)) >= limit:
         return None
     payload = predicted.CODEC.encode_as(raw, dtype, foreseen)

@@ -3,7 +3,8 @@
     offset  bytes  field
     0       1      predictor
     1       1      n: number of factors
-    2       4n     factors, float32; of predictor 5, its rows and columns, see `row_column`
+    2       4n     factors, float32
+    ...     ...    of predictors 5 and 6 what `row_column` and `low_rank` say
     ...     ...    a payload of codec 6, whose base is the prediction
 
 Predictors, with their bases in order and their factors (kernels/predict_native.py has the arithmetic, docs/format.md
@@ -14,6 +15,7 @@ its order of operations):
     3  momentum-step  float32: weights, momentum; c, a
     4  rounded        bfloat16: float32 words
     5  row-column     float32: the same words some steps before
+    6  low-rank       float32: the same words some steps before or after; c, e
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from castore.codecs import ordered_delta, row_column
+from castore.codecs import low_rank, ordered_delta, row_column
 from castore.codecs.base import Buffer
 from castore.codecs.byte_planes import as_words
 from castore.codecs.row_column import Rows
@@ -34,7 +36,7 @@ from castore.kernels import scratch
 from castore.kernels.predict import Factors, predict
 from castore.kernels.reference import Words
 
-ADAPTIVE_STEP, SECOND_MOMENT, MOMENTUM_STEP, ROUNDED, ROW_COLUMN = range(1, 6)
+ADAPTIVE_STEP, SECOND_MOMENT, MOMENTUM_STEP, ROUNDED, ROW_COLUMN, LOW_RANK = range(1, 7)
 
 _HEADER = struct.Struct("<BB")
 _SAMPLE = 4096  # words that factors are fitted to
@@ -56,6 +58,7 @@ _PREDICTORS = {
     MOMENTUM_STEP: _Predictor("momentum_step", "float32", 2, 4, 2, 2),
     ROUNDED: _Predictor("rounded", "bfloat16", 1, 4, 0, 0),
     ROW_COLUMN: _Predictor("row_column", "float32", 1, 4, 0, 0),
+    LOW_RANK: _Predictor("low_rank", "float32", 1, 4, 2, 0),
 }
 
 
@@ -120,6 +123,8 @@ class PredictedCodec:
         given = [np.frombuffer(base, "<u4") for base in bases]
         if number == ROW_COLUMN:
             end += row_column.predict(view[end:], given[0], words)
+        elif number == LOW_RANK:
+            end += low_rank.predict(view[end:], factors, given[0], words)
         else:
             predict(predictor.name, given, factors, words)
         ordered_delta.CODEC.decode(view[end:], dtype, out)
@@ -142,16 +147,40 @@ def plan(raw: Buffer, dtype: DType, prediction: Prediction) -> PredictedPlan | N
     return PredictedPlan(head, data, ordered_delta.plan(raw, dtype, data))
 
 
+def _has_rows(raw: Buffer, dtype: DType, rows: Rows) -> bool:
+    return dtype.name == "float32" and rows.width <= row_column.MOST_COLUMNS * len(raw) / dtype.word
+
+
 def plan_rows(raw: Buffer, dtype: DType, base: Buffer, rows: Rows) -> PredictedPlan | None:
     """The prediction of `raw` from `base`, as long, by rows and columns; None where it does not apply: other dtypes,
     too few rows."""
-    if dtype.name != _PREDICTORS[ROW_COLUMN].dtype or rows.width > row_column.MOST_COLUMNS * len(raw) / dtype.word:
+    if not _has_rows(raw, dtype, rows):
         return None
     words = as_words(raw, dtype)
     predicted = scratch.array("predicted", words.size, words.dtype)
     tables = row_column.fit(words, as_words(base, dtype), rows, predicted)
     data = predicted.data.cast("B")
     return PredictedPlan(_HEADER.pack(ROW_COLUMN, 0) + tables, data, ordered_delta.plan(raw, dtype, data))
+
+
+def plan_low_rank(raw: Buffer, dtype: DType, base: Buffer, rows: Rows) -> PredictedPlan | None:
+    """The same by a matrix of low rank. It takes milliseconds for each MiB."""
+    if not _has_rows(raw, dtype, rows):
+        return None
+    words, old = as_words(raw, dtype), as_words(base, dtype)
+    predicted = scratch.array("predicted", words.size, words.dtype)
+    data = predicted.data.cast("B")
+
+    def planned(product: low_rank.Product) -> PredictedPlan:
+        product.predict(old, rows, predicted)
+        head = _HEADER.pack(LOW_RANK, product.factors.size) + product.factors.astype("<f4").tobytes()
+        return PredictedPlan(head + product.packed(rows), data, ordered_delta.plan(raw, dtype, data))
+
+    found = low_rank.products(words, old, rows)
+    if not found:
+        return None
+    fractions = [planned(product).fraction(len(raw)) for product in found]
+    return planned(found[int(np.argmin(fractions))])
 
 
 def _factors(words: Words, bases: Sequence[Words], prediction: Prediction, predictor: _Predictor) -> Factors:

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from castore.kernels.compiling import step
+from castore.kernels.vectors import called
 
 U = np.uint64
 
@@ -83,12 +84,7 @@ def _typed_ones(_context: Any, value: Any) -> Any:
 
 def _instruction(name: str) -> Any:
     def typed(_context: Any, value: Any, mask: Any) -> Any:
-        def generate(_context: Any, builder: Any, _sig: Any, args: Any) -> Any:
-            kind = ir.FunctionType(_I64, [_I64, _I64])
-            function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-            return builder.call(function, args)
-
-        return types.uint64(types.uint64, types.uint64), generate
+        return types.uint64(types.uint64, types.uint64), lambda _context, b, _sig, args: called(b, name, _I64, args)
 
     return intrinsic(typed)
 

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from castore.kernels.bits import U, is_told
 from castore.kernels.blocks import LANES, RANS_LANES
 from castore.kernels.compiling import helper
-from castore.kernels.vectors import Lanes
+from castore.kernels.vectors import Lanes, called
 
 _LEAST = 1 << 16  # that a state is between two tokens
 _I64 = ir.IntType(64)
@@ -33,30 +33,22 @@ def has_wide_lanes() -> bool:
     return all(features.get(one) for one in _NEEDED)
 
 
-def _called(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(function, arguments)
-
-
-def _pointer(lanes: Lanes, argument: int, index: Any = None) -> Any:
-    data = lanes.context.make_array(lanes.signature.args[argument])(
-        lanes.context, lanes.builder, lanes.arguments[argument]
-    ).data
-    return lanes.builder.bitcast(data if index is None else lanes.builder.gep(data, [index]), ir.PointerType())
+def _pointer(lanes: Lanes, argument: int, index: Any) -> Any:
+    bits = lanes.signature.args[argument].dtype.bitwidth
+    return lanes.builder.bitcast(lanes.pointer(argument, index, bits), ir.PointerType())
 
 
 def _gathered(lanes: Lanes, argument: int, indices: Any) -> Any:
     """Words of an array at these indices."""
     every, four = ir.Constant(_ONES, [1] * LANES), ir.Constant(ir.IntType(32), 4)
-    given = [lanes.constant(0), _pointer(lanes, argument), indices, every, four]
-    return _called(lanes.builder, "llvm.x86.avx512.mask.gather.dpi.512", lanes.kind(), given)
+    given = [lanes.constant(0), _pointer(lanes, argument, ir.Constant(_I64, 0)), indices, every, four]
+    return called(lanes.builder, "llvm.x86.avx512.mask.gather.dpi.512", lanes.kind(), given)
 
 
 def _moved(lanes: Lanes, name: str, shorts: Any, mask: Any) -> Any:
     """`expand`: the lowest shorts go to where the mask is set, in order; `compress`: back."""
     given = [shorts, ir.Constant(_SHORTS, [0] * LANES), mask]
-    return _called(lanes.builder, f"llvm.x86.avx512.mask.{name}.v{LANES}i16", _SHORTS, given)
+    return called(lanes.builder, f"llvm.x86.avx512.mask.{name}.v{LANES}i16", _SHORTS, given)
 
 
 def _count(builder: Any, mask: Any) -> Any:
@@ -142,7 +134,7 @@ def _typed_encode(
             mask = b.bitcast(b.trunc(mask, ir.IntType(16)), _ONES)
             words = _moved(lanes, "compress", words, long)
             target = [words, _pointer(lanes, 5, position), ir.Constant(ir.IntType(32), 1), mask]
-            _called(b, f"llvm.masked.store.v{LANES}i16.p0", ir.VoidType(), target)
+            called(b, f"llvm.masked.store.v{LANES}i16.p0", ir.VoidType(), target)
         return position
 
     return signature, generate

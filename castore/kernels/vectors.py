@@ -15,6 +15,13 @@ from castore.kernels.blocks import LANES
 _I32 = ir.IntType(32)
 
 
+def called(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """A call of one of LLVM's own functions."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(function, arguments)
+
+
 class Lanes:
     """Vectors of LANES words of `bits`, loaded from and stored to the array arguments of an intrinsic."""
 
@@ -76,11 +83,8 @@ class Lanes:
 
     def leading_zeros(self, word: Any) -> Any:
         """How many; `bits` for 0."""
-        name = f"llvm.ctlz.v{LANES}i{self.bits}"
-        module = self.builder.module
-        kind = ir.FunctionType(self.kind(), [self.kind(), ir.IntType(1)])
-        function = module.globals.get(name) or ir.Function(module, kind, name)
-        return self.builder.call(function, [word, ir.Constant(ir.IntType(1), 0)])
+        given = [word, ir.Constant(ir.IntType(1), 0)]
+        return called(self.builder, f"llvm.ctlz.v{LANES}i{self.bits}", self.kind(), given)
 
     def bit_length_less_one(self, word: Any) -> Any:
         """floor(log2(word)); of no use for 0."""

@@ -202,7 +202,7 @@ def _moments(slots: list[_Slot], one_apart: bool) -> Iterator[tuple[Path, Relati
         first, second = slot.kept.get("exp_avg"), slot.kept.get("exp_avg_sq")
         if second is None or second.dtype != "float32":
             continue
-        width = _width(second.shape)
+        width = row_width(second.shape)
         beta1, beta2 = _betas(slot)
         if one_apart and first is not None and first.shape == second.shape and 0.0 <= beta1 < 1.0:
             bases = ((second.path, False), (first.path, False), (first.path, True))
@@ -211,7 +211,7 @@ def _moments(slots: list[_Slot], one_apart: bool) -> Iterator[tuple[Path, Relati
             yield second.path, Relation(ROW_COLUMN, (), width=width)
 
 
-def _width(shape: tuple[int, ...]) -> int:
+def row_width(shape: tuple[int, ...]) -> int:
     """Words in a row of a tensor that is taken for a matrix: its last dimension, or the last few if that is a kernel's;
     0 if there are no rows then."""
     width = 1

@@ -190,13 +190,15 @@ def lying(codec_id: int, dtype: DType, rng: Generator) -> tuple[bytes, bytes]:
 def lying_prediction(dtype: DType, rng: Generator) -> tuple[bytes, bytes, list[bytes]]:
     """(a payload of codec 8, the bytes that `out` holds on entry, those of the bases): most of them fit together."""
     inner, before = lying(codecs.ORDERED_DELTA, dtype, rng)
-    predictor = int(rng.integers(0, 7))
-    bases, factors = {1: (3, 4), 2: (3, 3), 3: (2, 2), 4: (1, 0), 5: (1, 0)}.get(predictor, (1, 1))
+    predictor = int(rng.integers(0, 8))
+    bases, factors = {1: (3, 4), 2: (3, 3), 3: (2, 2), 4: (1, 0), 5: (1, 0), 6: (1, 2)}.get(predictor, (1, 1))
     size = len(before) // dtype.word * 4 + int(rng.choice([0, 0, 0, 0, 0, 1, 4]))
     given = rng.normal(size=factors + int(rng.choice([0, 0, 0, 0, 0, 1]))).astype("<f4")
     head = bytes((predictor, given.size)) + given.tobytes()
     if predictor == predicted.ROW_COLUMN:
         head += damaged_rarely(forged_rows(size // 4, rng), rng)
+    if predictor == predicted.LOW_RANK:
+        head += damaged_rarely(forged_product(size // 4, rng), rng)
     return head + inner, before, [rng.bytes(size) for _ in range(bases + int(rng.choice([0, 0, 0, 0, 0, 1])))]
 
 
@@ -206,6 +208,14 @@ def forged_rows(count: int, rng: Generator) -> bytes:
     phase = int(rng.integers(width))
     length = min(-(-(phase + count) // width) + width, 5000)
     return struct.pack("<BII", int(rng.integers(24)), width, phase) + rng.bytes(length)
+
+
+def forged_product(count: int, rng: Generator) -> bytes:
+    """Factors of rows and columns for a chunk of so many words."""
+    width, rank = int(rng.choice([1, 2, 7, 16, rng.integers(1, 1100)])), int(rng.choice([0, 1, 2, 64, 65]))
+    phase = int(rng.integers(width))
+    frame = zstd_frames.compress_entropy(rng.bytes(rank * (-(-(phase + count) // width) + width)))
+    return struct.pack("<BIII", rank, int(rng.choice([width, width, width, 1 << 31])), phase, len(frame)) + frame
 
 
 def damaged_rarely(payload: bytes, rng: Generator) -> bytes:
@@ -267,11 +277,12 @@ def encode_guarded(codec_id: int, dtype: DType, rng: Generator, at_end: bool) ->
 
 
 def encode_rows_guarded(dtype: DType, rng: Generator, at_end: bool) -> bytes:
-    """The same of a payload of predictor 5; none where it does not apply."""
+    """The same of a payload of predictor 5 or 6; none where it does not apply."""
     words, base = list(pairs(dtype, int(rng.choice(COUNTS[1:]))).values())[rng.integers(12)]
     given, given_base = Room(words.tobytes(), at_end), Room(base.tobytes(), at_end)
     width = int(rng.integers(1, words.size // 8 + 2))
-    how = predicted.plan_rows(given.view, dtype, given_base.view, Rows(width, int(rng.integers(width))))
+    plan = rng.choice([predicted.plan_rows, predicted.plan_low_rank])
+    how = plan(given.view, dtype, given_base.view, Rows(width, int(rng.integers(width))))
     if how is None:
         return b""
     payload = bytes(predicted.CODEC.encode_as(given.view, dtype, how))

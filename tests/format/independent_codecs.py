@@ -23,6 +23,7 @@ PREDICTORS = {
     3: (18, 2, 2),
     4: (17, 1, 0),
     5: (18, 1, 0),
+    6: (18, 1, 2),
 }  # dtype, number of bases, of factors
 
 
@@ -330,6 +331,20 @@ def read_rows(payload: bytes, at: int, base: np.ndarray) -> tuple[np.ndarray, in
     return np.where((base == 0) | (moved >> 31 == 1), 0, moved).astype("<u4"), end
 
 
+def read_low_rank(payload: bytes, at: int, base: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, int]:
+    """The prediction of predictor 6, and where the payload goes on behind its matrices."""
+    check(len(payload) >= at + 13, "rank")
+    rank, width, phase, size = struct.unpack_from("<BIII", payload, at)
+    check(1 <= rank <= 64 and phase < width, "rank")
+    count = -(-(phase + base.size) // width)
+    check(rank * (count + width) <= 1 << 24 and len(payload) >= at + 13 + size, "factors of rows and columns")
+    thin = np.frombuffer(unzstd(payload[at + 13 : at + 13 + size], rank * (count + width)), "i1").astype(int)
+    product = thin[: rank * count].reshape(count, rank) @ thin[rank * count :].reshape(rank, width)
+    sums = product.reshape(-1)[phase : phase + base.size].astype("<f4")
+    found = flushed(flushed(factors[0] * flushed(base.view("<f4"))) + flushed(factors[1] * sums))
+    return np.where(np.isnan(found), base, found.view("<u4")).astype("<u4"), at + 13 + size
+
+
 def read_predicted(payload: bytes, dtype: int, bases: list[bytes], raw_length: int) -> bytes:
     """The raw bytes of a payload of codec 8."""
     check(len(payload) >= 2 and payload[0] in PREDICTORS, "predictor")
@@ -340,10 +355,13 @@ def read_predicted(payload: bytes, dtype: int, bases: list[bytes], raw_length: i
     with np.errstate(all="ignore"):
         words = [np.frombuffer(base, "<u4") for base in bases]
         end = 2 + 4 * factors
+        given = np.frombuffer(payload, "<f4", factors, 2)
         if payload[0] == 5:
             predicted, end = read_rows(payload, end, words[0])
+        elif payload[0] == 6:
+            predicted, end = read_low_rank(payload, end, words[0], given)
         else:
-            predicted = predict(payload[0], words, np.frombuffer(payload, "<f4", factors, 2))
+            predicted = predict(payload[0], words, given)
     return read_ordered_delta(payload[end:], dtype, predicted.tobytes())
 
 

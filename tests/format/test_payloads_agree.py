@@ -12,7 +12,7 @@ from castore.codecs import choice, ordered_delta, predicted
 from castore.dtypes import BY_CODE, DType, by_name
 from castore.errors import CorruptError
 from castore.kernels.predict import predict
-from tests.codecs.hostile import damaged_rarely, forged_rows, honest, lying, takes
+from tests.codecs.hostile import damaged_rarely, forged_product, forged_rows, honest, lying, takes
 from tests.codecs.words import edges, noise, pairs, trained
 
 DTYPES = list(BY_CODE.values())
@@ -74,12 +74,18 @@ def test_what_a_warm_process_chooses_reads_back_independently() -> None:
     assert chosen == {codecs.ORDERED_DELTA, codecs.EXPONENTS}
 
 
-def test_rows_and_columns_that_lie_mean_the_same_to_both_readers() -> None:
+@pytest.mark.parametrize("predictor", [predicted.ROW_COLUMN, predicted.LOW_RANK])
+def test_rows_and_columns_that_lie_mean_the_same_to_both_readers(predictor: int) -> None:
     codec, taken = predicted.CODEC, 0
     for case in range(500):
         rng = np.random.default_rng([7, case])
         inner, base = lying(codecs.ORDERED_DELTA, F32, rng)
-        payload = bytes((predicted.ROW_COLUMN, 0)) + damaged_rarely(forged_rows(len(base) // 4, rng), rng) + inner
+        if predictor == predicted.ROW_COLUMN:
+            head = bytes((predictor, 0)) + damaged_rarely(forged_rows(len(base) // 4, rng), rng)
+        else:
+            factors = rng.choice([0.0, 1.0, 1e-30, 1e30, np.inf, np.nan], 2).astype("<f4")
+            head = bytes((predictor, 2)) + factors.tobytes() + damaged_rarely(forged_product(len(base) // 4, rng), rng)
+        payload = head + inner
         out = bytearray(len(base))
         expected: bytes | None
         try:

@@ -22,12 +22,13 @@ class Column:
     """One place of one tensor along a line: the chunks that lay there, newest first, each where it was met first.
 
     states: for each chunk, the position of its state on the line. number: which chunk of the tensor it is. width: words
-    in a row where rows and columns change together, else 0.
+    in a row of a matrix, 0 for none. together: its rows and columns change together.
     """
 
     dtype: DType
     number: int
     width: int
+    together: bool
     ids: list[bytes]
     states: list[int]
 
@@ -119,6 +120,8 @@ class KeptStates:
 
     def columns(self, line: Sequence[str]) -> list[Column]:
         """The columns of a line, each chunk in the first of them where it is met, and on the first line."""
+        from castore.state.roles import row_width
+
         found: dict[tuple[nodes.Path, str, tuple[int, ...]], list[Column]] = {}
         last: dict[tuple[nodes.Path, str, tuple[int, ...]], bytes] = {}
         widths = self._widths(self._repo.commit(line[0]))
@@ -129,8 +132,9 @@ class KeptStates:
                     continue
                 last[key] = entry.chunks
                 of_tensor = found.setdefault(key, [])
-                dtype, width = dtypes.by_name(entry.dtype), widths.get(name, 0)
-                of_tensor += [Column(dtype, number, width, [], []) for number in range(len(of_tensor), len(chunks))]
+                dtype, width = dtypes.by_name(entry.dtype), widths.get(name) or row_width(entry.shape)
+                numbers = range(len(of_tensor), len(chunks))
+                of_tensor += [Column(dtype, number, width, bool(widths.get(name)), [], []) for number in numbers]
                 for column, chunk in zip(of_tensor, chunks, strict=False):
                     if chunk not in self._taken:
                         self._taken.add(chunk)

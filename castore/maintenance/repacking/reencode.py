@@ -134,7 +134,9 @@ class _Encoder:
             if choice.base is None or base is not None:
                 break
             track.drop(choice.base)
-        encoded = choose(raw, column.dtype, base, self._rows(at) if base is not None else None)
+        rows = None if base is None else self._rows()
+        rows, matrix = (rows, None) if column.together else (None, rows)
+        encoded = choose(raw, column.dtype, base, rows, matrix=matrix)
         if base is None and encoded.codec_id == RAW == self._places[chunk].codec:
             track.settle(at, None)  # it was tried
         elif encoded.is_delta and choice.base is not None:
@@ -144,8 +146,8 @@ class _Encoder:
             self._write(chunk, (), encoded, len(raw), 0 if base is None else REST_GENERATIONS)
             track.settle(at, None)
 
-    def _rows(self, at: int) -> Rows | None:
-        """How the chunk at a position lies in a matrix whose rows and columns change together."""
+    def _rows(self) -> Rows | None:
+        """How the column's chunks lie in their matrix."""
         column = self._stretch.column
         if not column.width:
             return None

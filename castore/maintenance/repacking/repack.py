@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from castore import _fs, limits
+from castore import _fs, config, limits
 from castore.codecs.choice import expect
 from castore.errors import LockTimeoutError, MissingError
 from castore.limits import MIB
@@ -57,7 +57,7 @@ def repack(repo: Repository, dry_run: bool, pace: Pace) -> RepackReport:
     """
     depth_of, newest = _depths(repo), repo.config.repack_newest
     if not dry_run:
-        repo.require_features()
+        repo.require_features(config.LOW_RANK)
     with contextlib.nullcontext() if dry_run else _alone(repo):
         before = repo.chunks.access.use(lambda index: index.packs())
         sums, access = _Sums(), repo.chunks.access
