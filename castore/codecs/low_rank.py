@@ -13,7 +13,8 @@ What stands in the payload behind the factors c and e:
     23      z      a zstd frame of the factors, signed bytes: r for each of the k rows that the chunk touches, then
                    `width` for each of the r
 
-A word of the base, as a number x, becomes c x + e s, where s is the sum of r products of whole numbers. Little-endian.
+A word of the base, as a number x, becomes c x + e s, where s is the sum of r products of whole numbers, below 2**24:
+exact as a float, in whatever order a library adds them up. Little-endian.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from castore.codecs import zstd_frames
 from castore.codecs.row_column import Rows
 from castore.errors import CorruptError
 from castore.kernels import predict as kernels
-from castore.kernels.predict import Factors, Thin
+from castore.kernels import scratch
+from castore.kernels.predict import Factors
 from castore.kernels.reference import Words
 from castore.kernels.rows import count
 
@@ -37,6 +39,8 @@ RANKS = (8, 32, 64)  # that are tried
 _LARGEST = 45  # factor: what is lost by rounding weighs as much as what finer ones would take
 _MOST_FACTORS = 1 << 24
 _HEADER = struct.Struct("<BIII")
+
+Thin = NDArray[np.int8]
 _ROUNDS = 2  # of multiplying by the matrix and back, each of which tells large from small the better
 
 
@@ -56,7 +60,11 @@ class Product:
 
     def predict(self, base: Words, rows: Rows, out: Words) -> None:
         """Fill `out` [n] with the prediction from base [n]."""
-        kernels.low_rank(base, rows.width, rows.phase, self.factors, self.left, self.right, out)
+        height, width = self.left.shape[0], self.right.shape[1]
+        sums = scratch.array("sums", height * width, np.float32)
+        np.matmul(self.left.astype(np.float32), self.right.astype(np.float32), out=sums.reshape(height, width))
+        moved = sums[rows.phase : rows.phase + base.size].view(np.uint32)
+        kernels.predict("momentum_step", [base, moved], self.factors, out)
 
 
 def products(words: Words, base: Words, rows: Rows) -> list[Product]:
@@ -94,10 +102,19 @@ def _largest_parts(matrix: NDArray[np.float32], rank: int) -> tuple[NDArray[np.f
     rank, nearly; the largest parts first, and each part's size shared by both."""
     space = np.random.default_rng(0).standard_normal((matrix.shape[1], rank), np.float32)
     for _ in range(_ROUNDS):
-        space, _ = np.linalg.qr(matrix.T @ np.linalg.qr(matrix @ space)[0])
-    left, sizes, turned = np.linalg.svd(matrix @ space, full_matrices=False)
+        space = matrix.T @ (matrix @ space)
+        turn, sizes = _apart(space)
+        space = space @ (turn / (sizes + (sizes == 0)))
+    product = matrix @ space
+    turn, sizes = _apart(product)
     shared = np.sqrt(sizes)
-    return left * shared, (space @ turned.T) * shared
+    return product @ (turn / (shared + (shared == 0))), space @ (turn * shared)
+
+
+def _apart(thin: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(turn, sizes): thin @ turn has columns at right angles to each other, of these sizes, the largest first."""
+    squares, turn = np.linalg.eigh((thin.T @ thin).astype(np.float64))
+    return turn[:, ::-1].astype(np.float32), np.sqrt(np.maximum(squares[::-1], 0.0)).astype(np.float32)
 
 
 def predict(view: memoryview, factors: Factors, base: Words, out: Words) -> int:
@@ -108,7 +125,7 @@ def predict(view: memoryview, factors: Factors, base: Words, out: Words) -> int:
     if len(view) < _HEADER.size:
         raise CorruptError("predicted record ends within its header")
     rank, width, phase, size = _HEADER.unpack_from(view)
-    if not 1 <= rank <= MOST_RANK or phase >= width:
+    if not 1 <= rank <= MOST_RANK or not phase < width <= max(out.size, 1):
         raise CorruptError("predicted record's factors make no sense")
     height = count(out.size, width, phase)
     end = _HEADER.size + size

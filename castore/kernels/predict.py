@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.kernels import scratch
 from castore.kernels.compiling import Kernels, array_type
 from castore.kernels.reference import Words
 
 Factors = NDArray[np.float32]
-Thin = NDArray[np.int8]
 
 
 def predict(name: str, bases: Sequence[Words], factors: Factors, out: Words) -> None:
@@ -22,26 +20,17 @@ def predict(name: str, bases: Sequence[Words], factors: Factors, out: Words) -> 
     _kernel(name, 4)(*arguments, out)
 
 
-def low_rank(base: Words, width: int, phase: int, factors: Factors, left: Thin, right: Thin, out: Words) -> None:
-    """Fill `out` [n] with the prediction `low_rank` of `predict_native` from base [n], factors [2], left [rows, rank]
-    and right [rank, width], where word 0 lies in column `phase` and rows are those that n words touch."""
-    sums = scratch.array("sums", width, np.int32)
-    _kernel("low_rank", 4)(base, width, phase, right.shape[0], factors, left.reshape(-1), right.reshape(-1), sums, out)
-
-
 def _signatures(name: str, _width: int) -> tuple[Any, tuple[Any, ...]]:
     from numba import types as t
 
     from castore.kernels import predict_native as native
 
     words, factors = array_type(t.uint32), array_type(t.float32)
-    out, n, thin = array_type(t.uint32, writable=True), t.int64, array_type(t.int8)
-    sums = array_type(t.int32, writable=True)
+    out = array_type(t.uint32, writable=True)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "adaptive_step": (native.adaptive_step, (words, words, words, factors, out)),
         "momentum_step": (native.momentum_step, (words, words, factors, out)),
         "second_moment": (native.second_moment, (words, words, words, factors, out)),
-        "low_rank": (native.low_rank, (words, n, n, n, factors, thin, thin, sums, out)),
         "rounded": (native.rounded, (words, array_type(t.uint16, writable=True))),
     }
     return found[name]

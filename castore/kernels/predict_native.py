@@ -14,7 +14,6 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from castore.kernels.bits import U
 from castore.kernels.compiling import kernel, step
 
 _F = np.float32
@@ -99,33 +98,3 @@ def rounded(wide: Any, out: Any) -> None:
         up = np.uint32(word + np.uint32(0x7FFF) + np.uint32((word >> np.uint32(16)) & np.uint32(1)))
         nan = np.uint32(word & _MAGNITUDE) > _INFINITY
         out[i] = np.uint16(0x7FC0) if nan else np.uint16(up >> np.uint32(16))
-
-
-@kernel
-def low_rank(
-    base: Any, width: Any, phase: Any, rank: Any, factors: Any, left: Any, right: Any, sums: Any, out: Any
-) -> None:
-    """factors [2] = c, e: out = c * base + e * s, s the sum of `rank` products of whole numbers, of the word's row in
-    left [rows * rank] and of its column in right [rank * width]. Word 0 lies in row 0 and column `phase`.
-
-    s is exact in a float. sums [width]: scratch.
-    """
-    c, e = factors[0], factors[1]
-    at, first, row = U(0), U(phase), U(0)
-    while at < U(base.size):
-        count = U(width) - first
-        if count > U(base.size) - at:
-            count = U(base.size) - at
-        for j in range(count):
-            sums[j] = np.int32(0)
-        for k in range(U(rank)):
-            factor = np.int32(left[row * U(rank) + k])
-            start = k * U(width) + first
-            for j in range(count):
-                sums[j] = np.int32(sums[j] + factor * np.int32(right[start + j]))
-        for j in range(count):
-            old = base[at + j]
-            out[at + j] = _out(_flushed(_in(old) * c) + _flushed(e * _F(sums[j])), old)
-        at += count
-        first = U(0)
-        row += U(1)

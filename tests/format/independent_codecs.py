@@ -335,7 +335,7 @@ def read_low_rank(payload: bytes, at: int, base: np.ndarray, factors: np.ndarray
     """The prediction of predictor 6, and where the payload goes on behind its matrices."""
     check(len(payload) >= at + 13, "rank")
     rank, width, phase, size = struct.unpack_from("<BIII", payload, at)
-    check(1 <= rank <= 64 and phase < width, "rank")
+    check(1 <= rank <= 64 and phase < width <= max(base.size, 1), "rank")
     count = -(-(phase + base.size) // width)
     check(rank * (count + width) <= 1 << 24 and len(payload) >= at + 13 + size, "factors of rows and columns")
     thin = np.frombuffer(unzstd(payload[at + 13 : at + 13 + size], rank * (count + width)), "i1").astype(int)

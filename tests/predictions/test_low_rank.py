@@ -17,7 +17,6 @@ from castore import codecs
 from castore.codecs import choice, low_rank, predicted
 from castore.codecs.row_column import Rows
 from castore.dtypes import by_name
-from castore.kernels import predict
 from tests.predictions.test_arithmetic import finished, floats, flushed, words
 from tests.samples import assert_sound
 
@@ -104,7 +103,7 @@ def test_the_prediction_is_ieee_arithmetic_in_a_fixed_order(c: float, e: float) 
     height = -(-(phase + base.size) // width)
     left, right = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((height, rank), (rank, width)))
     out = np.empty_like(base)
-    predict.low_rank(base, width, phase, factors, left, right, out)
+    low_rank.Product(factors, left, right).predict(base, Rows(width, phase), out)
     sums = (left.astype(int) @ right.astype(int)).reshape(-1)[phase : phase + base.size]
     with np.errstate(all="ignore"):
         found = flushed(floats(base) * factors[0]) + flushed(factors[1] * sums.astype(np.float32))
@@ -115,7 +114,7 @@ def test_the_bits_of_a_prediction_are_pinned() -> None:
     rng = np.random.default_rng(6)
     left, right = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((112, 8), (8, 37)))
     out = np.empty(4096, np.uint32)
-    predict.low_rank(words(0), 37, 11, np.array((0.9, 1e-3), np.float32), left, right, out)
+    low_rank.Product(np.array((0.9, 1e-3), np.float32), left, right).predict(words(0), Rows(37, 11), out)
     assert hashlib.sha256(out.astype("<u4").tobytes()).hexdigest()[:16] == "fa41b44918c756ec"
 
 
