@@ -212,10 +212,11 @@ def forged_rows(count: int, rng: Generator) -> bytes:
 
 def forged_product(count: int, rng: Generator) -> bytes:
     """Factors of rows and columns for a chunk of so many words."""
-    width, rank = int(rng.choice([1, 2, 7, 16, rng.integers(1, 1100)])), int(rng.choice([0, 1, 2, 64, 65]))
+    width, rank = int(rng.choice([1, 2, 7, 16, rng.integers(1, 1100)])), int(rng.choice([1, 1, 2, 7, 64, 64, 0, 65]))
+    width = min(width, max(count, 1)) if rng.random() < 0.9 else width
     phase = int(rng.integers(width))
     frame = zstd_frames.compress_entropy(rng.bytes(rank * (-(-(phase + count) // width) + width)))
-    return struct.pack("<BIII", rank, int(rng.choice([width, width, width, 1 << 31])), phase, len(frame)) + frame
+    return struct.pack("<BIII", rank, width if rng.random() < 0.9 else 1 << 31, phase, len(frame)) + frame
 
 
 def damaged_rarely(payload: bytes, rng: Generator) -> bytes:

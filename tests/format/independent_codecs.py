@@ -38,9 +38,12 @@ def check(condition: bool, rule: str) -> None:
 
 def unzstd(frame: bytes, size: int) -> bytes:
     form = zstandard.FORMAT_ZSTD1_MAGICLESS
-    header = zstandard.get_frame_parameters(frame, format=form)
-    check(header.content_size == size and not header.has_checksum and not header.dict_id, "zstd frame")
-    return zstandard.ZstdDecompressor(format=form).decompress(frame, allow_extra_data=False)
+    try:
+        header = zstandard.get_frame_parameters(frame, format=form)
+        check(header.content_size == size and not header.has_checksum and not header.dict_id, "zstd frame")
+        return zstandard.ZstdDecompressor(format=form).decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(str(error)) from None
 
 
 def read_planes(payload: bytes, word: int, count: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_payloads_that_lie_mean_the_same_to_both_readers(codec_id: int) -> None:
         bases = [before] if codecs.by_id(codec_id).is_delta else []
         assert theirs(codec_id, dtype, payload, len(before), bases) == expected, (case, dtype.name)
         taken += expected is not None
-    assert taken > 50
+    assert taken > 30
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.name)
@@ -95,7 +95,7 @@ def test_rows_and_columns_that_lie_mean_the_same_to_both_readers(predictor: int)
             expected = None
         assert theirs(codecs.PREDICTED, F32, payload, len(base), [base]) == expected, case
         taken += expected is not None
-    assert taken > 50
+    assert taken > 30
 
 
 PREDICTORS = {1: ("adaptive_step", 3, 4), 2: ("second_moment", 3, 3), 3: ("momentum_step", 2, 2), 4: ("rounded", 1, 0)}
