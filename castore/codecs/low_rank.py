@@ -38,10 +38,10 @@ MOST_RANK = 64
 RANKS = (8, 32, 64)  # that are tried
 _LARGEST = 45  # factor: what is lost by rounding weighs as much as what finer ones would take
 _MOST_FACTORS = 1 << 24
+_ROUNDS = 2  # of multiplying by the matrix and back, each of which tells large from small the better
 _HEADER = struct.Struct("<BIII")
 
 Thin = NDArray[np.int8]
-_ROUNDS = 2  # of multiplying by the matrix and back, each of which tells large from small the better
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,8 @@ def _largest_parts(matrix: NDArray[np.float32], rank: int) -> tuple[NDArray[np.f
 
 def _apart(thin: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(turn, sizes): thin @ turn has columns at right angles to each other, of these sizes, the largest first."""
-    squares, turn = np.linalg.eigh((thin.T @ thin).astype(np.float64))
+    wide = thin.astype(np.float64)  # squares of small parts would drown in the rounding of large ones
+    squares, turn = np.linalg.eigh(wide.T @ wide)
     return turn[:, ::-1].astype(np.float32), np.sqrt(np.maximum(squares[::-1], 0.0)).astype(np.float32)
 
 

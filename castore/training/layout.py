@@ -119,6 +119,7 @@ class Layout:
         expected = self._expected
         if expected is not None and device is None and expected.nbytes >= nbytes:
             self._expected = None
+            expected.nbytes = nbytes  # what was mapped beyond is nobody's
             return expected
         self._drop_expected()
         return self.create(nbytes)
