@@ -17,8 +17,9 @@ class Effort:
     """The effort of each commit of a run.
 
     "auto" is "fast" where the loop's own threads leave less than a quarter of the processors' time between two commits,
-    as training on CPUs does. There, what is beside the loop is not: coding a state would cost the loop seconds, which
-    `castore repack` can spend later. A loop that trains on a GPU leaves most of its processors free.
+    as training on CPUs does; what the loop waits for a commit in between says nothing of it, and is left out. There
+    nothing is beside the loop: coding a state would cost it seconds, which `castore repack` can spend later. A loop that
+    trains on a GPU leaves most of its processors free.
     """
 
     def __init__(
@@ -39,6 +40,10 @@ class Effort:
         self._processors = parallel.processors() if processors is None else processors
         self._clocks = wall, used
         self._wall, self._used = wall(), used()
+
+    def waited(self, seconds: float) -> None:
+        """The loop stood still for so long, until a commit was made."""
+        self._wall += seconds
 
     def next(self) -> str:
         """ "full" or "fast", for the commit that is taken now."""

@@ -42,6 +42,14 @@ def test_auto_is_fast_where_the_loop_needs_all(processors: int, wall: float, use
     assert effort_of("fast", processors, wall, used) == "fast"
 
 
+def test_what_the_loop_waits_for_a_commit_is_no_idle_time() -> None:
+    walls, used = iter((100.0, 110.0, 120.0)), iter((7.0, 17.0, 27.0))
+    effort = Effort("auto", 2, walls.__next__, used.__next__)
+    effort.waited(4.5)  # half of ten seconds' training on all of two processors
+    assert effort.next() == "fast"
+    assert effort.next() == "full"
+
+
 def test_an_effort_that_there_is_not(store: Store) -> None:
     with pytest.raises(UsageError, match="effort is 'auto', 'full' or 'fast', not 'lazy'"):
         Commits(store, effort="lazy")
