@@ -18,8 +18,8 @@ class Effort:
 
     "auto" is "fast" where the loop's own threads leave less than a quarter of the processors' time between two commits,
     as training on CPUs does; what the loop waits for a commit in between says nothing of it, and is left out. There
-    nothing is beside the loop: coding a state would cost it seconds, which `castore repack` can spend later. A loop that
-    trains on a GPU leaves most of its processors free.
+    nothing is beside the loop: coding a state would cost it seconds, which `castore repack` can spend later. A loop
+    that trains on a GPU leaves most of its processors free.
     """
 
     def __init__(
