@@ -179,8 +179,10 @@ def plan_low_rank(raw: Buffer, dtype: DType, base: Buffer, rows: Rows) -> Predic
     found = low_rank.products(words, old, rows)
     if not found:
         return None
-    fractions = [planned(product).fraction(len(raw)) for product in found]
-    return planned(found[int(np.argmin(fractions))])
+    plans = [planned(product) for product in found]
+    best = min(range(len(plans)), key=lambda number: plans[number].fraction(len(raw)))
+    found[best].predict(old, rows, predicted)  # all of them wrote to the same memory
+    return plans[best]
 
 
 def _factors(words: Words, bases: Sequence[Words], prediction: Prediction, predictor: _Predictor) -> Factors:
