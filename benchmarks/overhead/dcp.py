@@ -6,6 +6,7 @@ Its file system writer fsyncs its files by default, and never their folders: as 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class AsyncReused(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager = _stager(job, in_thread=False)
+        self._stager, self._close_stager = _stager(job, in_thread=False)
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
@@ -79,7 +80,7 @@ class AsyncReused(Save):
         self._begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
 
     def close(self) -> None:
-        self._stager.close()
+        self._close_stager()
 
 
 class AsyncOverlapped(Save):
@@ -88,7 +89,7 @@ class AsyncOverlapped(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager = _stager(job, in_thread=True)
+        self._stager, self._close_stager = _stager(job, in_thread=True)
         self._staged: Future[Any] | None = None
 
     def take(self, step: int) -> None:
@@ -103,7 +104,7 @@ class AsyncOverlapped(Save):
             self._staged = None
 
     def close(self) -> None:
-        self._stager.close()
+        self._close_stager()
 
 
 def _plain(job: Job) -> dict[str, Any]:
@@ -112,12 +113,14 @@ def _plain(job: Job) -> dict[str, Any]:
     return {**state, "model": dict(state["model"])}
 
 
-def _stager(job: Job, in_thread: bool) -> Any:
-    """A stager that keeps its memory. Pinned memory and copies that don't block need a device: there it has both."""
+def _stager(job: Job, in_thread: bool) -> tuple[Any, Callable[[], None]]:
+    """A stager that keeps its memory, and what ends it. Pinned memory and copies that don't block need a device: there
+    it has both. With torch 2.11 each save closes the stager that it was given, which then can't be used again: its
+    own `close` does nothing."""
     from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
     on_device = job.device != "cpu"
-    return DefaultStager(
+    stager = DefaultStager(
         StagingOptions(
             use_pinned_memory=on_device,
             use_shared_memory=False,
@@ -125,3 +128,6 @@ def _stager(job: Job, in_thread: bool) -> Any:
             use_non_blocking_copy=on_device,
         )
     )
+    end = stager.close
+    stager.close = lambda: None  # type: ignore[method-assign]
+    return stager, end
