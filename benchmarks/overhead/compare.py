@@ -29,15 +29,18 @@ class Rounds:
     def stalls_s(self, name: str) -> list[float]:
         return [stall for run in self.of(name) for stall in run.stalls_s]
 
-    def cost_s(self, name: str) -> float:
+    def costs_s(self, name: str) -> list[float]:
+        """Seconds that a checkpoint adds, of alternating runs: for each, a stretch with it less the one before."""
+        return [taken - plain for run in self.of(name) for plain, taken in run.stretches]
+
+    def slowdown(self, name: str) -> float:
+        """How much longer steps are beside a checkpoint, as a share, of alternating runs."""
+        return median(sum(run.steps_s) / sum(run.plain_steps_s) - 1 for run in self.of(name))
+
+    def cost_beside_none_s(self, name: str) -> float:
         """Seconds that a checkpoint adds to the run, against the run without any of the same round."""
         pairs = zip(self.of(name), self.of("none"), strict=True)
         return median((run.wall_s - base.wall_s) / run.commits for run, base in pairs)
-
-    def slowdown(self, name: str) -> float:
-        """How much longer steps are than in the run without checkpoints of the same round, as a share."""
-        pairs = zip(self.of(name), self.of("none"), strict=True)
-        return median(sum(run.steps_s) / sum(base.steps_s) - 1 for run, base in pairs)
 
     def bytes_per_commit(self, name: str) -> float:
         return median(run.stored_bytes / run.commits for run in self.of(name))

@@ -29,7 +29,7 @@ def run(bench: Bench) -> Iterator[Figure | Table | Sample]:
     own, other = rounds.bytes_per_commit("castore"), rounds.bytes_per_commit("torch.save")
     note = f"{own / 1e6:.1f} MB against {other / 1e6:.1f} MB"
     yield Figure(GROUP, "bytes per commit / torch.save", own / other, "x", note=note)
-    own, other = rounds.cost_s("castore"), rounds.cost_s("torch.save")
+    own, other = rounds.cost_beside_none_s("castore"), rounds.cost_beside_none_s("torch.save")
     note = f"{own:.3g} s against {other:.3g} s"
     yield Figure(GROUP, "cost per commit / torch.save", own / other, "x", note=note)
     head = f"{state / 1e6:.0f} MB of state, {size.commits} commits after {size.before} steps without, "
@@ -50,7 +50,7 @@ def _row(rounds: Rounds, name: str) -> tuple[float | None, ...]:
         median(stalls),
         p95(stalls),
         median(seconds for one in ones for seconds in one.waits_s),
-        rounds.cost_s(name),
+        rounds.cost_beside_none_s(name),
         median(one.wall_s / base.wall_s for one, base in pairs),
         stored / 1e6,
         stored / ones[0].state_bytes,

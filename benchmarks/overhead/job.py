@@ -18,7 +18,8 @@ class Size:
 
     batch: windows per step. every: steps from one checkpoint to the next. commits: how many are measured.
     before: steps before the first checkpoint. yardsticks: copies of the state that are timed, before and after.
-    device: "cpu" or "cuda", where model and optimizer are.
+    device: "cpu" or "cuda", where model and optimizer are. alternating: as many steps without a checkpoint come before
+    each one, which they are compared with: a machine whose speed changes has the same speed for both.
     """
 
     shape: Shape
@@ -28,6 +29,7 @@ class Size:
     before: int = 3
     yardsticks: int = 3
     device: str = "cpu"
+    alternating: bool = False
 
 
 QUICK_SHAPE = Shape(layers=2, width=128, heads=2, context=32)

@@ -24,9 +24,11 @@ class Measured:
     """What a run took, from the end of its warm-up on, until all was durable: in seconds and bytes.
 
     warm_up_s: the calls that took the checkpoints of the warm-up. stalls_s: those after it, and what the method held
-    up the next update for. waits_s: for the checkpoint before to be durable, before each. steps_s: each step, without
-    either. wall_s: all of it, of which drain_s passed after the last step. stored_bytes: that it added on disk.
-    memcpy_s: warm copies of the whole state, between steps. same: whether what was saved last came back bit for bit.
+    up the next update for. waits_s: for the checkpoint before to be durable, before each; of an alternating run: after
+    the steps that follow each. steps_s: each step, without either. wall_s: all of it, of an alternating run the
+    stretches with checkpoints. stretches: of an alternating run, for each checkpoint the stretch without one and the
+    stretch with it. plain_steps_s: each step of the former. stored_bytes: that it added on disk. memcpy_s: warm copies
+    of the whole state, between steps. same: whether what was saved last came back bit for bit.
     """
 
     method: str
@@ -37,7 +39,8 @@ class Measured:
     waits_s: tuple[float, ...]
     steps_s: tuple[float, ...]
     wall_s: float
-    drain_s: float
+    stretches: tuple[tuple[float, float], ...]
+    plain_steps_s: tuple[float, ...]
     stored_bytes: int
     memcpy_s: tuple[float, ...]
     same: bool | None
@@ -54,11 +57,11 @@ def measure_run(name: str, folder: Path, size: Size, bare: bool = False) -> Meas
         loop.job.step()
     for number in range(WARM_UP):
         loop.step()
-        loop.checkpoint(number * size.every)
+        loop.checkpoint(number * loop.period)
     warm_up = loop.settled()
     copies = [] if bare else _time_copies(loop.job, size.yardsticks)
     before = stored_bytes(folder)
-    wall, drain = loop.run()
+    wall, stretches = loop.alternate() if size.alternating else (loop.run(), ())
     stalls = loop.settled()
     stored = stored_bytes(folder) - before
     copies += [] if bare else _time_copies(loop.job, size.yardsticks)
@@ -66,8 +69,8 @@ def measure_run(name: str, folder: Path, size: Size, bare: bool = False) -> Meas
     loop.method.close()
     if same is False:
         raise RuntimeError(f"{name}: what was saved last is not what comes back")
-    measured = (stalls, tuple(loop.waits), tuple(loop.steps), wall, drain, stored, tuple(copies), same)
-    return Measured(name, tensor_bytes(loop.job.state()), size.commits, warm_up, *measured)
+    times = (stalls, tuple(loop.waits), tuple(loop.steps), wall, stretches, tuple(loop.plain_steps))
+    return Measured(name, tensor_bytes(loop.job.state()), size.commits, warm_up, *times, stored, tuple(copies), same)
 
 
 class _Loop:
@@ -76,10 +79,12 @@ class _Loop:
     def __init__(self, name: str, folder: Path, size: Size) -> None:
         self.size = size
         self.job = Job(size.shape, size.batch, size.device)
-        self.method = METHODS[name](folder, self.job, size.every)
+        self.period = size.every * (2 if size.alternating else 1)
+        self.method = METHODS[name](folder, self.job, self.period)
         self.stalls: list[float] = []
         self.waits: list[float] = []
         self.steps: list[float] = []
+        self.plain_steps: list[float] = []
         self._held = 0.0
         self._taken = False
 
@@ -110,8 +115,8 @@ class _Loop:
         stalls, self.stalls = tuple(self.stalls), []
         return stalls
 
-    def run(self) -> tuple[float, float]:
-        """All that is measured; returns the seconds of it, and those after the last step."""
+    def run(self) -> float:
+        """All that is measured; returns the seconds of it."""
         every, first = self.size.every, (WARM_UP - 1) * self.size.every + 1
         # As many steps follow the last checkpoint as any other one: there too it can be written beside them.
         last = first + (self.size.commits + 1) * every - 2
@@ -123,16 +128,40 @@ class _Loop:
                 self.waits.append(self.checkpoint(step))
             else:
                 self.method.pass_by(step)
-        trained = time.perf_counter()
         self.method.wait()
-        ended = time.perf_counter()
-        return ended - started, ended - trained
+        return time.perf_counter() - started
+
+    def alternate(self) -> tuple[float, tuple[tuple[float, float], ...]]:
+        """The same for an alternating run: a stretch of steps, then a checkpoint and as many, until it is durable.
+        Returns the seconds of the latter, and of both for each checkpoint."""
+        stretches = []
+        begin = (WARM_UP - 1) * self.period
+        for taken in range(begin + self.period, begin + self.size.commits * self.period + 1, self.period):
+            os.sync()
+            started = time.perf_counter()
+            self._pass(range(taken - self.size.every + 1, taken), self.plain_steps)
+            self.plain_steps.append(self.step())
+            without = time.perf_counter() - started
+            started = time.perf_counter()
+            self.checkpoint(taken)
+            self._pass(range(taken + 1, taken + self.size.every + 1), self.steps)
+            trained = time.perf_counter()
+            self.method.wait()
+            ended = time.perf_counter()
+            self.waits.append(ended - trained)
+            stretches.append((without, ended - started))
+        return sum(seconds for _, seconds in stretches), tuple(stretches)
+
+    def _pass(self, numbers: range, seconds: list[float]) -> None:
+        for number in numbers:
+            seconds.append(self.step())
+            self.method.pass_by(number)
 
     def check(self) -> bool | None:
         """Take one more checkpoint, let the state change at once, and compare what is loaded with what it was."""
         self.step()
         expected = copy.deepcopy(self.job.state())
-        self.checkpoint((WARM_UP + self.size.commits) * self.size.every)
+        self.checkpoint((WARM_UP + self.size.commits) * self.period)
         self.step()
         self.method.wait()
         found = self.method.last()

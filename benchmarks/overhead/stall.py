@@ -16,25 +16,24 @@ COLUMNS = (
     "stall, s",
     "p95",
     "first",
-    "waited, s",
     "at the end, s",
     "steps longer by, %",
     "cost, s",
-    "cheapest round",
-    "dearest",
+    "least",
+    "most",
     "MB per commit",
 )
 NOTE = (
     "stall: the call that takes the checkpoint, and what it holds up the next update for; median and 95th percentile. "
-    "first: the call of the very first, which is not counted. waited: for the checkpoint before to be durable; median. "
-    "at the end: after the last step, until all is durable. cost: what a checkpoint adds to the wall time of the run, "
-    "against the run without any of the same round; median of the rounds."
+    "first: the call of the very first, which is not counted. at the end: after the steps that follow, until it is "
+    "durable; median. cost: what a checkpoint adds to the time of a stretch of steps, to whose end it is durable, "
+    "against the stretch without one before; median, least and most of all checkpoints."
 )
 
 
 def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
     size = _size(bench)
-    names = tuple(METHODS) if bench.device == "cpu" else ON_DEVICE
+    names = [name for name in (METHODS if bench.device == "cpu" else ON_DEVICE) if name != "none"]
     own = [name for name in CASTORE if name in names]
     runs = []
     for number, one in enumerate(interleaved(bench, size, names)):
@@ -44,27 +43,24 @@ def run(bench: Bench) -> Iterator[Figure | Table | Sample | Series]:
     yield from _stalls(rounds, own)
     yield from _costs(rounds, own)
     state = runs[0].state_bytes / 1e6
+    step = median(seconds for one in runs for seconds in one.plain_steps_s)
     memcpy = rounds.memcpy_s(names)
     where = "" if bench.device == "cpu" else f" on a device ({bench.device})"
-    head = f"{state:,.0f} MB of state{where}, {size.commits} commits {size.every} steps apart, {bench.rounds} rounds; "
-    head += f"a step takes {median(runs_steps(rounds, 'none')):.3g} s, a warm copy of the state {memcpy:.3g} s. "
+    head = f"{state:,.0f} MB of state{where}, {size.commits} checkpoints, each between {size.every} steps without one "
+    head += f"and {size.every} with, {bench.rounds} rounds; a step takes {step:.3g} s, a warm copy of the state "
+    head += f"{memcpy:.3g} s. "
     yield Table(COST, head + NOTE, COLUMNS, tuple((name, _row(rounds, name)) for name in names))
     for name in names:
-        if name != "none":
-            yield Series("bar", "stall", name, (median(rounds.stalls_s(name)),), "s")
-            yield Series("bar", "cost of a commit", name, (rounds.cost_s(name),), "s")
+        yield Series("bar", "stall", name, (median(rounds.stalls_s(name)),), "s")
+        yield Series("bar", "cost of a commit", name, (median(rounds.costs_s(name)),), "s")
 
 
 def _size(bench: Bench) -> Size:
     if bench.quick:
-        return Size(QUICK_SHAPE, 4, every=2, commits=2, device=bench.device)
+        return Size(QUICK_SHAPE, 4, every=2, commits=2, device=bench.device, alternating=True)
     if bench.device == "cpu":
-        return Size(GIGABYTE, 1, every=8, commits=4)
-    return Size(GIGABYTE, 32, every=50, commits=4, device=bench.device)
-
-
-def runs_steps(rounds: Rounds, name: str) -> list[float]:
-    return [seconds for one in rounds.of(name) for seconds in one.steps_s]
+        return Size(GIGABYTE, 1, every=8, commits=4, alternating=True)
+    return Size(GIGABYTE, 32, every=50, commits=4, device=bench.device, alternating=True)
 
 
 def _stalls(rounds: Rounds, own: Sequence[str]) -> Iterator[Figure]:
@@ -84,27 +80,22 @@ def _stalls(rounds: Rounds, own: Sequence[str]) -> Iterator[Figure]:
 def _costs(rounds: Rounds, castore: Sequence[str]) -> Iterator[Figure]:
     for name in castore:
         for limit, rival in ((0.5, "torch.save"), (1.0, "dcp-async"), (1.0, "dcp-async-reused")):
-            own, other = rounds.cost_s(name), rounds.cost_s(rival)
+            own, other = median(rounds.costs_s(name)), median(rounds.costs_s(rival))
             note = f"{own:.3g} s against {other:.3g} s"
             yield Figure(COST, f"{name} / {rival}", own / other, "x", limit, note=note)
 
 
-def _row(rounds: Rounds, name: str) -> tuple[float | None, ...]:
+def _row(rounds: Rounds, name: str) -> tuple[float, ...]:
     ones = rounds.of(name)
-    if name == "none":
-        return (None,) * len(COLUMNS)
-    pairs = zip(ones, rounds.of("none"), strict=True)
-    costs = sorted((one.wall_s - base.wall_s) / one.commits for one, base in pairs)
-    stalls = rounds.stalls_s(name)
+    stalls, costs = rounds.stalls_s(name), rounds.costs_s(name)
     return (
         median(stalls),
         p95(stalls),
         median(one.warm_up_s[0] for one in ones),
         median(seconds for one in ones for seconds in one.waits_s),
-        median(one.drain_s for one in ones),
         100 * rounds.slowdown(name),
-        rounds.cost_s(name),
-        costs[0],
-        costs[-1],
+        median(costs),
+        min(costs),
+        max(costs),
         rounds.bytes_per_commit(name) / 1e6,
     )

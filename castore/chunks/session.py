@@ -115,13 +115,23 @@ class WriteSession:
                 stored[number] = Stored(chunk_id, 0, False)
             else:
                 unknown.append(number)
-        if unknown:
-            places = self._access.use(lambda index: index.get_many([ids[n] for n in unknown]))
-            for number, place in zip(unknown, places, strict=True):
-                stored[number] = self._put(puts, ids, number, place)
+        # All look-ups at once: a transaction of the index takes as long as hashing a chunk.
+        wanted = {one for n in unknown for one in (ids[n], puts[n].base) if one}
+        places = self._places(sorted(wanted))
+        for n in unknown:
+            stored[n] = self._put(puts, ids, n, places.get(ids[n]), places.get(puts[n].base))
         return [one for one in stored if one is not None]
 
-    def _put(self, puts: Sequence[Put], ids: Sequence[bytes], number: int, place: Place | None) -> Stored:
+    def _places(self, ids: Sequence[bytes]) -> dict[bytes, Place]:
+        """The places of those that the store has."""
+        if not ids:
+            return {}
+        found = self._access.use(lambda index: index.get_many(ids))
+        return {one: place for one, place in zip(ids, found, strict=True) if place is not None}
+
+    def _put(
+        self, puts: Sequence[Put], ids: Sequence[bytes], number: int, place: Place | None, parent: Place | None
+    ) -> Stored:
         put, chunk_id = puts[number], ids[number]
         with self._lock:
             earlier = self._written.get(chunk_id)
@@ -131,7 +141,6 @@ class WriteSession:
                 self._reused.add(chunk_id)
                 return Stored(chunk_id, 0, False)
             self._written[chunk_id] = Stored(chunk_id, 0, False)  # claimed: another thread need not encode it too
-        parent = self._access.use(lambda index: index.get(put.base)) if put.base else None
         outlook = self._outlook(puts, ids, number, None if put.foreign else parent)
         foreseen = choose_predicted(put.raw, put.dtype, outlook.prediction) if outlook is not None else None
         if outlook is not None and foreseen is not None:
@@ -172,7 +181,7 @@ class WriteSession:
     def _chosen(self, put: Put, parent: Place | None) -> tuple[Base | None, Encoded]:
         """A chunk encoded, and the base that it was tried against."""
         try:
-            base = self._base(put, parent)
+            base = self._base(put, parent) if self._known or not self._in_haste else None
             raw = None if base is None else self._known.get(base.id)
             if base is not None and raw is not None:
                 encoded = choose(put.raw, put.dtype, raw, put.rows, self._worthwhile)

@@ -51,13 +51,13 @@ def entropies(planes: Bytes) -> NDArray[np.float64]:
     The correction (Miller-Madow) makes up for rare values that a small sample misses; it may exceed 8 by a little.
     A constant row gives exactly 0.
     """
-    size = planes.shape[1]
-    bits = np.empty(planes.shape[0])
-    for row, plane in enumerate(planes):
-        counts = np.bincount(plane)
-        counts = counts[counts > 0]
-        bits[row] = (size * np.log2(size) - (counts * np.log2(counts)).sum()) / size
-        bits[row] += (counts.size - 1) / (2 * np.log(2) * size)
+    rows, size = planes.shape
+    # All rows in one count: a look at a chunk takes a tenth of a millisecond, and most of that was calls.
+    values = planes + (np.arange(rows, dtype=np.intp) * 256)[:, np.newaxis]
+    counts = np.bincount(values.reshape(-1), minlength=256 * rows).reshape(rows, 256)
+    logs = (counts * np.log2(np.maximum(counts, 1))).sum(axis=1)
+    bits: NDArray[np.float64] = (size * np.log2(size) - logs) / size
+    bits += (np.count_nonzero(counts, axis=1) - 1) / (2 * np.log(2) * size)
     return bits
 
 

@@ -63,12 +63,15 @@ def commit_flat(
     known: Mapping[bytes, memoryview] = NOTHING_KNOWN,
     worthwhile: float = STANDALONE_WORTHWHILE,
 ) -> Committed:
-    """Commit a state that has been flattened, wherever its bytes are by now. known, worthwhile: see `WriteSession`."""
+    """Commit a state that has been flattened, wherever its bytes are by now. known, worthwhile: see `WriteSession`. In
+    haste, with nothing known, nothing is predicted either: that would need bases decoded, and the kernels loaded."""
     from castore.operations.counters import Counters
     from castore.state.roles import relations
 
+    at_hand_only = worthwhile < STANDALONE_WORTHWHILE
+
     def relate(bases: Bases) -> Mapping[nodes.Path, Relation]:
-        return relations(root, Counters(repo, sources, bases))
+        return relations(root, Counters(repo, sources, bases)) if known or not at_hand_only else {}
 
     return commit_tree(repo, root, sources, branch, details, relate=relate, known=known, worthwhile=worthwhile)
 

@@ -197,9 +197,11 @@ class Commits:
     def _heard(self, wait: bool) -> Finished | None:
         if self._begun is None or self._worker is None:
             return None
-        started = time.perf_counter()
-        outcome = self._worker.result(wait)
-        self._effort.waited(time.perf_counter() - started)
+        if wait:
+            with self._effort.waiting():
+                outcome = self._worker.result(wait)
+        else:
+            outcome = self._worker.result(wait)
         if outcome is None:
             return None
         begun, self._begun = self._begun, None
