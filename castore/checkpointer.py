@@ -246,13 +246,10 @@ class Checkpointer:
         self.save(message=message)
 
     def _expect(self) -> None:
-        """Begin to make memory ready for copies, where there is going to be training, and all of the state is copied.
-
-        Memory that devices write to is locked as a whole, when the copies' places in it are known.
-        """
+        """Begin to make memory ready for copies, where there is going to be training and all of the state is copied."""
         expected = self._expected
-        if expected.trains and not expected.on_device and not self._tiers.content:
-            self._commits.expect(expected.raw_bytes)
+        if expected.trains and not self._tiers.content:
+            self._commits.expect(expected.copied_bytes, expected.device)
 
     def _recorded(self) -> Recorded:
         return self._run.record({"hyperparameters": self._hyperparameters})

@@ -76,8 +76,9 @@ class AsyncReused(Save):
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
-        state = _plain(self.job)
-        self._begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
+        self._begun = self._dcp.async_save(
+            self.job.state(), checkpoint_id=self._path, async_stager=self._stager, no_dist=True
+        )
 
     def close(self) -> None:
         self._close_stager()
@@ -94,8 +95,9 @@ class AsyncOverlapped(Save):
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
-        state = _plain(self.job)
-        begun = self._dcp.async_save(state, checkpoint_id=self._path, async_stager=self._stager, no_dist=True)
+        begun = self._dcp.async_save(
+            self.job.state(), checkpoint_id=self._path, async_stager=self._stager, no_dist=True
+        )
         self._staged, self._begun = begun.staging_completion, begun.upload_completion
 
     def before_update(self) -> None:
@@ -107,16 +109,13 @@ class AsyncOverlapped(Save):
         self._close_stager()
 
 
-def _plain(job: Job) -> dict[str, Any]:
-    """The state with a plain dict for the model's: the stager of torch 2.11 fails on an OrderedDict."""
-    state = job.state()
-    return {**state, "model": dict(state["model"])}
-
-
 def _stager(job: Job, in_thread: bool) -> tuple[Any, Callable[[], None]]:
     """A stager that keeps its memory, and what ends it. Pinned memory and copies that don't block need a device: there
-    it has both. With torch 2.11 each save closes the stager that it was given, which then can't be used again: its
-    own `close` does nothing."""
+    it has both.
+
+    That of torch 2.11 closes what it copies with after each copy, which frees the memory, and fails at the next one:
+    here it stays open, as with torch 2.13.
+    """
     from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
     on_device = job.device != "cpu"
@@ -128,6 +127,12 @@ def _stager(job: Job, in_thread: bool) -> tuple[Any, Callable[[], None]]:
             use_non_blocking_copy=on_device,
         )
     )
-    end = stager.close
-    stager.close = lambda: None  # type: ignore[method-assign]
-    return stager, end
+    copier = stager._state_dict_stager
+    end = copier.close
+    copier.close = lambda: None  # type: ignore[method-assign]
+
+    def close() -> None:
+        stager.close()
+        end()
+
+    return stager, close

@@ -60,7 +60,7 @@ def _size(bench: Bench) -> Size:
         return Size(QUICK_SHAPE, 4, every=2, commits=2, device=bench.device, alternating=True)
     if bench.device == "cpu":
         return Size(GIGABYTE, 1, every=8, commits=4, alternating=True)
-    return Size(GIGABYTE, 32, every=50, commits=4, device=bench.device, alternating=True)
+    return Size(GIGABYTE, 32, every=30, commits=4, device=bench.device, alternating=True)
 
 
 def _stalls(rounds: Rounds, own: Sequence[str]) -> Iterator[Figure]:

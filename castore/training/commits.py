@@ -17,6 +17,8 @@ from castore.training.job import Done, Job
 from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 
 if TYPE_CHECKING:
+    import torch
+
     from castore.objects.commit import Commit
     from castore.objects.nodes import Node
     from castore.operations.details import Details
@@ -103,11 +105,12 @@ class Commits:
         """Whether a commit was begun whose end nobody has heard of yet."""
         return self._begun is not None
 
-    def expect(self, nbytes: int) -> None:
-        """Begin to make memory ready for a state in main memory of about so many bytes: the first copy would wait for
-        the system to hand its pages out. Nothing is done where a copy was taken. Raises StorageError."""
+    def expect(self, nbytes: int, device: torch.device | None = None) -> None:
+        """Begin to make memory ready for a state whose copy is laid out in so many bytes: the first one would wait for
+        the system to hand its pages out, and, where a device is to copy there, to lock them. Nothing is done where a
+        copy was taken. Raises StorageError."""
         if self._staging is None:
-            self._staged().expect(nbytes)
+            self._staged().expect(nbytes, device)
 
     def commit(
         self,

@@ -36,7 +36,8 @@ class Layout:
         self._numbers = 0
         # A new segment, where its second places begin and end, and the device that will copy there
         self._fresh: tuple[Segment, int, int, torch.device | None] | None = None
-        self._expected: Segment | None = None  # without a lot
+        # Without a lot, how much of it first places are to take, and the device that will copy there
+        self._expected: tuple[Segment, int, torch.device | None] | None = None
         self._readying = Readying()
 
     def ready(self) -> None:
@@ -49,11 +50,13 @@ class Layout:
             self._readying.begin(*self._fresh)
             self._fresh = None
 
-    def expect(self, nbytes: int) -> None:
-        """Begin to make memory ready for a first state in main memory of about so many bytes. Raises StorageError."""
+    def expect(self, nbytes: int, device: torch.device | None = None) -> None:
+        """Begin to make memory ready for a first state whose first places take about so many bytes (`place_bytes`), or
+        exactly so many if a device is to copy there, which has them locked as one. Raises StorageError."""
         size = nbytes * (2 if self._keep_anchors else 1) + _SLACK_BYTES  # what nobody writes to takes no memory
-        self._expected = self.create(size)
-        self._readying.begin(self._expected, 0, nbytes, None)
+        segment = self.create(size)
+        self._expected = segment, nbytes, device
+        self._readying.begin(segment, 0, nbytes, device)
 
     def create(self, nbytes: int) -> Segment:
         """A segment with a number of its own, which is the caller's to keep and close. Raises StorageError."""
@@ -94,13 +97,13 @@ class Layout:
 
     def _add(self, wanted: Mapping[Key, TensorSource], single: Container[nodes.Path]) -> None:
         """New places: first ones for all, behind them second ones for all but `single`."""
-        sizes = {key: -(-source.nbytes // arena.PAGE_BYTES) * arena.PAGE_BYTES for key, source in wanted.items()}
+        sizes = {key: place_bytes(source.nbytes) for key, source in wanted.items()}
         second = sum(sizes.values())
         twice = sum(size for (path, _), size in sizes.items() if path not in single)
         device = next((found for source in wanted.values() if (found := device_of(source)) is not None), None)
-        segment = self._new(second + twice, device)
+        segment = self._new(second, twice, device)
         self.segments[segment.number] = segment
-        if device is not None:
+        if device is not None and not segment.pins:
             segment.pins.append(Pin(segment, 0, second, device))
         if twice:
             self._fresh = segment, second, second + twice, device
@@ -114,20 +117,23 @@ class Layout:
             entry = source.entry
             self.lots[key] = Lot(entry.dtype, entry.shape, source.nbytes, chunk_bytes, segment, places, *state)
 
-    def _new(self, nbytes: int, device: torch.device | None) -> Segment:
-        """A segment of so many bytes at least: the one that was expected to serve, if it does."""
-        expected = self._expected
-        if expected is not None and device is None and expected.nbytes >= nbytes:
-            self._expected = None
-            expected.nbytes = nbytes  # what was mapped beyond is nobody's
-            return expected
+    def _new(self, first: int, second: int, device: torch.device | None) -> Segment:
+        """A segment for so many bytes of first and second places: the one that was expected to serve, if it does."""
+        if self._expected is not None:
+            expected, ready, for_device = self._expected
+            # No place may lie across the end of what is locked: a device would refuse to copy there.
+            serves = device == for_device and (device is None or ready == first)
+            if serves and expected.nbytes >= first + second:
+                self._expected = None
+                expected.nbytes = first + second  # what was mapped beyond is nobody's
+                return expected
         self._drop_expected()
-        return self.create(nbytes)
+        return self.create(first + second)
 
     def _drop_expected(self) -> None:
         expected, self._expected = self._expected, None
         if expected is not None:
-            expected.close()
+            expected[0].close()
 
 
 def keys(sources: Sequence[TensorSource]) -> list[Key | None]:
@@ -151,3 +157,8 @@ def is_large(source: TensorSource) -> bool:
     """Whether a tensor has places of its own."""
     # Long bytes are rarely of the same length twice (a loader's state): places would be laid out anew each time.
     return source.nbytes >= LARGE_BYTES and not isinstance(source, BytesSource)
+
+
+def place_bytes(nbytes: int) -> int:
+    """What a place for so many bytes takes: whole pages."""
+    return -(-nbytes // arena.PAGE_BYTES) * arena.PAGE_BYTES

@@ -15,18 +15,21 @@ from castore.state.live import flatten
 from castore.store import Store
 from castore.training import parts
 from castore.training.devices import device_of
+from castore.training.layout import LARGE_BYTES, is_large, place_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a loop's state is going to take: raw bytes, with what optimizers keep once they have made a step.
+    """What a loop's state is going to take, with what optimizers keep once they have made a step.
 
-    trains: whether there is an optimizer. on_device: whether a CUDA device holds some of it.
+    raw_bytes: on the disk, uncompressed. copied_bytes: of memory that a copy of its large tensors is laid out in.
+    trains: whether there is an optimizer. device: a CUDA device that holds some of it.
     """
 
     raw_bytes: int
+    copied_bytes: int
     trains: bool
-    on_device: bool
+    device: torch.device | None
 
 
 def check(store: Store, branch: str, objects: Mapping[str, Any]) -> Expected:
@@ -46,8 +49,12 @@ def check(store: Store, branch: str, objects: Mapping[str, Any]) -> Expected:
 def _expected(objects: Mapping[str, Any]) -> Expected:
     sources = flatten(parts.state_of(objects)).sources
     optimizers = parts.optimizers_of(objects)
-    raw = sum(source.nbytes for source in sources) + sum(map(_to_come, optimizers))
-    return Expected(raw, bool(optimizers), any(device_of(source) is not None for source in sources))
+    to_come = [nbytes for optimizer in optimizers for nbytes in _to_come(optimizer)]
+    raw = sum(source.nbytes for source in sources) + sum(to_come)
+    large = [source.nbytes for source in sources if is_large(source)]
+    large += [nbytes for nbytes in to_come if nbytes >= LARGE_BYTES]
+    device = next((found for source in sources if (found := device_of(source)) is not None), None)
+    return Expected(raw, sum(map(place_bytes, large)), bool(optimizers), device)
 
 
 def _next_bytes(store: Store, branch: str, raw: int) -> int:
@@ -57,14 +64,15 @@ def _next_bytes(store: Store, branch: str, raw: int) -> int:
     return raw
 
 
-def _to_come(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the state that an optimizer without any will make at its first step: as Adam does, or SGD."""
+def _to_come(optimizer: torch.optim.Optimizer) -> list[int]:
+    """Bytes of each tensor that an optimizer without any will make at its first step: as Adam does, or SGD."""
     if optimizer.state:
-        return 0
-    return sum(
-        (2 if "betas" in group else 1 if group.get("momentum") else 0) * param.nbytes
+        return []
+    return [
+        param.nbytes
         for group, param in _params(optimizer)
-    )
+        for _ in range(2 if "betas" in group else 1 if group.get("momentum") else 0)
+    ]
 
 
 def _params(optimizer: torch.optim.Optimizer) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:

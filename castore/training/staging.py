@@ -67,9 +67,9 @@ class Staging:
         small = self._packed.segment
         return self._layout.segments if small is None else {**self._layout.segments, small.number: small}
 
-    def expect(self, nbytes: int) -> None:
-        """Begin to make memory ready for copies of about so many bytes, before the first. Raises StorageError."""
-        self._layout.expect(nbytes)
+    def expect(self, nbytes: int, device: torch.device | None) -> None:
+        """Begin to make memory ready before the first copy: see `Layout.expect`. Raises StorageError."""
+        self._layout.expect(nbytes, device)
 
     def beginning(self, all_of_it: bool = True) -> Callable[[TensorSource], None]:
         """What is to be told of each tensor of a state that is still looked through: copies of those that have their

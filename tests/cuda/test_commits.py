@@ -125,6 +125,36 @@ def test_memory_is_locked_for_the_gpu_and_given_back(store: Store, closed: bool)
         weight = torch.cat([weight, weight[:1000]])
 
 
+@pytest.mark.parametrize("worker", ["process", "thread"])
+@pytest.mark.parametrize(("amsgrad", "serves"), [(False, True), (True, False)])  # which keeps more than is foreseen
+def test_memory_is_locked_before_the_first_commit(tmp_path: Path, worker: str, amsgrad: bool, serves: bool) -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(700, 1001) for _ in range(3))).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), amsgrad=amsgrad)
+    objects = {"model": model, "optimizer": optimizer}
+    with (
+        castore.open(tmp_path, create=True) as store,
+        castore.Checkpointer(store, worker=worker, report=False, **objects) as checkpointer,
+    ):
+        layout = checkpointer._commits._staging._layout  # type: ignore[union-attr]
+        layout.ready()
+        assert layout._expected is not None
+        expected, locked, device = layout._expected
+        assert device == next(model.parameters()).device
+        memory = torch.frombuffer(expected.view, dtype=torch.uint8, count=locked)
+        assert memory.is_pinned()
+        del memory
+        for step in range(3):
+            for layer in model:
+                layer(torch.randn(4, 700, device="cuda")).sum().backward()
+            optimizer.step()
+            checkpointer.save(step=step, wait=True)
+            found = store.load("main")
+            assert equal_states(found["model"], model.state_dict())
+            assert equal_states(found["optimizer"], optimizer.state_dict())
+        (segment,) = layout.segments.values()
+        assert (segment is expected) == serves
+
+
 def test_a_loop_on_processors_starts_no_gpu(tmp_path: Path) -> None:
     text = f"""
 import torch, castore

@@ -244,8 +244,7 @@ def test_a_first_commit_is_laid_out_in_memory_that_is_ready(tmp_path: Path) -> N
         castore.open(tmp_path, create=True) as store,
         castore.Checkpointer(store, worker="thread", report=False, model=model, optimizer=optimizer) as checkpointer,
     ):
-        expected = checkpointer._commits._staging._layout._expected  # type: ignore[union-attr]
-        assert expected is not None
+        expected, _, _ = checkpointer._commits._staging._layout._expected  # type: ignore[union-attr,misc]
         assert expected.nbytes > 2 * 3 * 4 * 512 * 512
         model(torch.ones(512)).sum().backward()
         optimizer.step()
