@@ -30,14 +30,15 @@ class Config:
     features: what a program must know to use the store. hash: names chunks and objects, fixed for ever.
     chunk_elements: elements of a chunk. max_depth: deltas between a record and a standalone one, at most;
     max_depth_half: the same for floats of 2 bytes; max_depth_predicted: of a chunk that is predicted from several.
-    max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc keeps
-    what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
-    repack_max_depth: deltas that it lets lie below those of older ones, at most. policy: the table `[policy]` as it
-    stands, for `castore.training.policy` to read. retention: `[retention]`, for `castore.retention.rules`; tiers:
-    `[tiers]`, for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing:
-    `[signing]`, for `castore.operations.signatures`. audited: whether the audit log gets an entry of each change.
-    owner: of commits that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's.
-    maintain, scrub: for `castore.maintenance.upkeep.settings`; alerts: for `castore.monitoring.settings`.
+    max_span: generations that deltas reach back to the standalone one, at most. reflog_expire_days: how long gc
+    keeps what only a reflog leads to. repack_newest: states of each branch whose chunks repack lets stand alone;
+    repack_max_depth: deltas that it lets lie below those of older ones, at most; repack_low_rank: whether it looks
+    for what rows of a matrix have in common. policy: the table `[policy]` as it stands, for
+    `castore.training.policy` to read. retention: `[retention]`, for `castore.retention.rules`; tiers: `[tiers]`,
+    for `castore.retention.tiers`; protect: `[protect]`, for `castore.history.protection`; signing: `[signing]`, for
+    `castore.operations.signatures`. audited: whether the audit log gets an entry of each change. owner: of commits
+    that name none. mirror_of: the uuid of the store whose tiers' commits are copied here; "": none's. maintain,
+    scrub: for `castore.maintenance.upkeep.settings`; alerts: for `castore.monitoring.settings`.
     """
 
     uuid: str = field(default_factory=lambda: new_uuid())  # defined below
@@ -51,6 +52,7 @@ class Config:
     reflog_expire_days: int = 30
     repack_newest: int = 1
     repack_max_depth: int = 8
+    repack_low_rank: bool = True
     policy: Mapping[str, Any] = field(default_factory=dict)
     retention: Mapping[str, Any] = field(default_factory=dict)
     audited: bool = True
@@ -92,7 +94,11 @@ def write(config: Config, root: Path) -> None:
                     "max_span": config.max_span,
                 },
                 "gc": {"reflog_expire_days": config.reflog_expire_days},
-                "repack": {"newest": config.repack_newest, "max_depth": config.repack_max_depth},
+                "repack": {
+                    "newest": config.repack_newest,
+                    "max_depth": config.repack_max_depth,
+                    "low_rank": config.repack_low_rank,
+                },
                 **({"policy": dict(config.policy)} if config.policy else {}),
                 **({"retention": dict(config.retention)} if config.retention else {}),
                 **({"protect": dict(config.protect)} if config.protect else {}),
@@ -188,6 +194,7 @@ def _checked(table: dict[str, Any], path: Path) -> Config:
         reflog_expire_days=_setting(gc, "reflog_expire_days", int, path, default.reflog_expire_days),
         repack_newest=_setting(repack, "newest", int, path, default.repack_newest),
         repack_max_depth=_setting(repack, "max_depth", int, path, default.repack_max_depth),
+        repack_low_rank=_setting(repack, "low_rank", bool, path, default.repack_low_rank),
         policy=_setting(table, "policy", dict, path, {}),
         retention=_setting(table, "retention", dict, path, {}),
         protect=_setting(table, "protect", dict, path, {}),

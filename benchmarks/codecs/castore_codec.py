@@ -75,9 +75,9 @@ def _chosen(part: Stream, repack: bool = False) -> Encoded:
     foreseen = choose_predicted(as_bytes(part.new), _dtype(part), prediction) if prediction is not None else None
     if foreseen is not None:
         return foreseen
-    rows = _rows(part)
-    rows, matrix = (rows, None) if part.role == "exp_avg_sq" else (None, rows if repack else None)
-    return choose(as_bytes(part.new), _dtype(part), as_bytes(part.old), rows, matrix=matrix)
+    together = part.role == "exp_avg_sq"
+    rows = _rows(part) if together or repack else None
+    return choose(as_bytes(part.new), _dtype(part), as_bytes(part.old), rows, low_rank=not together)
 
 
 def _rows(part: Stream) -> Rows | None:

@@ -71,20 +71,21 @@ def choose(
     base: Buffer | None,
     rows: Rows | None = None,
     worthwhile: float = STANDALONE_WORTHWHILE,
-    matrix: Rows | None = None,
+    low_rank: bool = False,
 ) -> Encoded:
     """Encode `raw` by the codec of least cost; never more bytes than `raw` itself, and maybe `raw` itself, not copied.
 
     `base`: the bytes of the chunk at the same place in the parent, or None; ignored unless exactly as long. `rows`: how
-    the chunk lies in a matrix, where rows and columns are known to change together. `worthwhile`: numbers that would
-    take more of the raw size than this are left as they are: the less, the faster.
+    the chunk lies in a matrix, where rows and columns are known to change together. `low_rank`: they are not, and what
+    the rows' differences have in common is looked for instead, which takes ten times as long. `worthwhile`: numbers
+    that would take more of the raw size than this are left as they are: the less, the faster.
     """
     if base is not None and len(base) != len(raw):
         base = None
     if len(raw) < TINY_BYTES or (dtype is BYTES and base is None):
         return _choose_plain(raw, dtype)
     if dtype.exponent:
-        return _choose_float(raw, dtype, base, rows, worthwhile, matrix)
+        return _choose_float(raw, dtype, base, rows, worthwhile, low_rank)
     return _choose_by_trial(raw, dtype, base, worthwhile)
 
 
@@ -104,12 +105,12 @@ def _choose_plain(raw: Buffer, dtype: DType) -> Encoded:
 
 
 def _choose_float(
-    raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float, matrix: Rows | None
+    raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float, low_rank: bool
 ) -> Encoded:
     if worthwhile < STANDALONE_WORTHWHILE and (encoded := _at_a_glance(raw, dtype, base, worthwhile)) is not None:
         return encoded
     if len(raw) >= TOKENS_BYTES and _is_warm(len(raw)):
-        return _choose_tokens(raw, dtype, base, rows, worthwhile, matrix)
+        return _choose_tokens(raw, dtype, base, rows, worthwhile, low_rank)
     from castore.codecs.estimate import estimate
 
     fractions = estimate(raw, dtype, base)
@@ -148,7 +149,7 @@ def _at_a_glance(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: flo
 
 
 def _choose_tokens(
-    raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float, matrix: Rows | None
+    raw: Buffer, dtype: DType, base: Buffer | None, rows: Rows | None, worthwhile: float, low_rank: bool
 ) -> Encoded:
     """The coders of tokens: a delta if it pays, else exponents; planes where the bytes below those are not random."""
     from castore.codecs import exponents, ordered_delta, predicted
@@ -158,14 +159,14 @@ def _choose_tokens(
     alone = PLANES if has_structure or not exponents.supports(dtype) else EXPONENTS
     plan = None if base is None else ordered_delta.plan(raw, dtype, base)
     limit = min(DELTA_WORTHWHILE * min(planes, 1.0), worthwhile)
-    if plan is not None and base is not None and rows is not None and plan.fraction < ROWS_AT_BEST * limit:
-        foreseen = predicted.plan_rows(raw, dtype, base, rows)
-        if (better := _foreseen(raw, dtype, foreseen, min(limit, ROWS_WORTHWHILE * plan.fraction))) is not None:
-            return better
-    if plan is not None and base is not None and matrix is not None:
-        foreseen = predicted.plan_low_rank(raw, dtype, base, matrix)
+    if plan is not None and base is not None and rows is not None and low_rank:
+        foreseen = predicted.plan_low_rank(raw, dtype, base, rows)
         most = min(plan.fraction, planes, worthwhile / LOW_RANK_WORTHWHILE)
         if (better := _foreseen(raw, dtype, foreseen, LOW_RANK_WORTHWHILE * most)) is not None:
+            return better
+    elif plan is not None and base is not None and rows is not None and plan.fraction < ROWS_AT_BEST * limit:
+        foreseen = predicted.plan_rows(raw, dtype, base, rows)
+        if (better := _foreseen(raw, dtype, foreseen, min(limit, ROWS_WORTHWHILE * plan.fraction))) is not None:
             return better
     if plan is not None and base is not None and plan.fraction < limit:
         payload = ordered_delta.CODEC.encode_as(raw, dtype, base, plan)

@@ -38,7 +38,7 @@ def step(seed: int, share: float = 1.0, noise: float = 0.05) -> tuple[NDArray[np
 def warm() -> None:
     choice.choose(bytes(choice.WARM_BYTES), F32, None)
     before, after = (one.tobytes() for one in step(0))
-    choice.choose(after, F32, before, matrix=Rows(WIDTH, 0))
+    choice.choose(after, F32, before, rows=Rows(WIDTH, 0), low_rank=True)
 
 
 def back(payload: bytes, base: bytes) -> bytes:
@@ -51,7 +51,7 @@ def back(payload: bytes, base: bytes) -> bytes:
 def test_what_rows_have_in_common_is_stored_once(share: float, phase: int) -> None:
     before, after = (one.reshape(-1)[phase:-50].tobytes() for one in step(1, share))
     plain = len(choice.choose(after, F32, before).payload)
-    encoded = choice.choose(after, F32, before, matrix=Rows(WIDTH, phase))
+    encoded = choice.choose(after, F32, before, rows=Rows(WIDTH, phase), low_rank=True)
     assert (encoded.codec_id, encoded.is_delta, encoded.payload[0]) == (codecs.PREDICTED, True, predicted.LOW_RANK)
     assert len(encoded.payload) < 0.92 * plain
     assert back(bytes(encoded.payload), before) == after
@@ -60,19 +60,19 @@ def test_what_rows_have_in_common_is_stored_once(share: float, phase: int) -> No
 def test_a_moving_average_with_nothing_of_its_past_stands_on_it_for_its_rank() -> None:
     before, after = (one.tobytes() for one in step(2, share=0.0))
     assert not choice.choose(after, F32, before).is_delta
-    assert choice.choose(after, F32, before, matrix=Rows(WIDTH, 0)).codec_id == codecs.PREDICTED
+    assert choice.choose(after, F32, before, rows=Rows(WIDTH, 0), low_rank=True).codec_id == codecs.PREDICTED
 
 
 def test_noise_is_left_to_a_plain_delta() -> None:
     before, after = (one.tobytes() for one in step(3, noise=5.0))
-    assert choice.choose(after, F32, before, matrix=Rows(WIDTH, 0)).codec_id == codecs.ORDERED_DELTA
+    assert choice.choose(after, F32, before, rows=Rows(WIDTH, 0), low_rank=True).codec_id == codecs.ORDERED_DELTA
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, 3e38])
 def test_words_that_no_sum_can_hold_come_back(odd: float) -> None:
     before, after = step(4)
     after[5, 7], before[9, 9] = odd, -odd
-    encoded = choice.choose(after.tobytes(), F32, before.tobytes(), matrix=Rows(WIDTH, 0))
+    encoded = choice.choose(after.tobytes(), F32, before.tobytes(), rows=Rows(WIDTH, 0), low_rank=True)
     assert encoded.is_delta
     payload = bytes(encoded.payload)
     if encoded.codec_id == codecs.PREDICTED:
@@ -127,7 +127,8 @@ def test_ranks_are_what_the_matrix_has() -> None:
     assert narrow.left.shape == (8, 2)
 
 
-def test_repack_finds_it_and_the_store_says_so(tmp_path: Path) -> None:
+def drifting() -> list[dict[str, torch.Tensor]]:
+    """States whose weight changes by something of low rank, and a little noise."""
     rng = np.random.default_rng(8)
     weight = rng.standard_normal((1000, 384)) * 0.05
     states = []
@@ -135,11 +136,16 @@ def test_repack_finds_it_and_the_store_says_so(tmp_path: Path) -> None:
         states.append({"w": torch.from_numpy(weight.astype(np.float32)), "b": torch.arange(12.0)})
         thin = rng.standard_normal((1000, RANK)) @ rng.standard_normal((RANK, 384))
         weight = weight + 1e-3 * (thin + 0.1 * rng.standard_normal(weight.shape))
+    return states
+
+
+def test_repack_finds_it_and_the_store_says_so(tmp_path: Path) -> None:
+    states = drifting()
     with castore.open(tmp_path, create=True) as store:
         for state in states:
             store.commit(state)
         before = store.stats()
-        assert "low-rank" not in (tmp_path / ".castore" / "castore.toml").read_text()
+        assert '"low-rank"' not in (tmp_path / ".castore" / "castore.toml").read_text()
         store.repack()
         store.gc()
     assert '"low-rank"' in (tmp_path / ".castore" / "castore.toml").read_text()
@@ -151,3 +157,16 @@ def test_repack_finds_it_and_the_store_says_so(tmp_path: Path) -> None:
             loaded = store.load(f"main~{number}")
             assert all(torch.equal(loaded[key], state[key]) for key in state)
         assert_sound(store)
+
+
+def test_repack_looks_for_nothing_of_the_kind_where_castore_toml_says_so(tmp_path: Path) -> None:
+    with castore.open(tmp_path, create=True) as store:
+        for state in drifting():
+            store.commit(state)
+    settings = tmp_path / ".castore" / "castore.toml"
+    settings.write_text(settings.read_text().replace("low_rank = true", "low_rank = false"))
+    with castore.open(tmp_path) as store:
+        store.repack()
+        assert store.stats().codecs.get("predicted", 0) == 0
+        assert_sound(store)
+    assert '"low-rank"' not in settings.read_text()

@@ -135,8 +135,7 @@ class _Encoder:
                 break
             track.drop(choice.base)
         rows = None if base is None else self._rows()
-        rows, matrix = (rows, None) if column.together else (None, rows)
-        encoded = choose(raw, column.dtype, base, rows, matrix=matrix)
+        encoded = choose(raw, column.dtype, base, rows, low_rank=not column.together)
         if base is None and encoded.codec_id == RAW == self._places[chunk].codec:
             track.settle(at, None)  # it was tried
         elif encoded.is_delta and choice.base is not None:
@@ -147,9 +146,9 @@ class _Encoder:
             track.settle(at, None)
 
     def _rows(self) -> Rows | None:
-        """How the column's chunks lie in their matrix."""
+        """How the column's chunks lie in their matrix, where that is of use."""
         column = self._stretch.column
-        if not column.width:
+        if not (column.width and (column.together or self._repo.config.repack_low_rank)):
             return None
         from castore.codecs.row_column import Rows
 

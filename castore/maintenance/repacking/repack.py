@@ -56,7 +56,7 @@ def repack(repo: Repository, dry_run: bool, pace: Pace) -> RepackReport:
     history can't be walked, UsageError for tiers that make no sense.
     """
     depth_of, newest = _depths(repo), repo.config.repack_newest
-    if not dry_run:
+    if not dry_run and repo.config.repack_low_rank:
         repo.require_features(config.LOW_RANK)
     with contextlib.nullcontext() if dry_run else _alone(repo):
         before = repo.chunks.access.use(lambda index: index.packs())
