@@ -9,7 +9,7 @@ from typing import Any
 
 import castore
 from benchmarks.bench import Bench, seconds_of
-from benchmarks.peers import Castore, Checkpoint, available_peers
+from benchmarks.peers import OWN, Castore, Checkpoint, with_haste
 from benchmarks.results import Figure, Series, median
 from benchmarks.states import large_state, tensor_bytes
 
@@ -38,7 +38,7 @@ def _warm_up(bench: Bench, checkpoints: list[Checkpoint]) -> None:
 def _full_state(bench: Bench, checkpoints: list[Checkpoint]) -> Iterator[Figure | Series]:
     first: dict[str, list[float]] = defaultdict(list)
     later: dict[str, list[float]] = defaultdict(list)
-    kinds = available_peers(bench.quick)
+    kinds = with_haste(bench.quick)
     for turn in range(bench.rounds):
         # Each round starts with another peer, so that none always follows the same one.
         order = kinds[turn % len(kinds) :] + kinds[: turn % len(kinds)]
@@ -58,11 +58,12 @@ def _full_state(bench: Bench, checkpoints: list[Checkpoint]) -> Iterator[Figure 
     raw = tensor_bytes(checkpoints[0].state)
     for label, times, target in (("first commit", first, False), ("commit with a parent", later, True)):
         medians = {name: median(samples) for name, samples in times.items()}
-        rivals = tuple((name, seconds) for name, seconds in medians.items() if name != "castore")
+        rivals = tuple((name, seconds) for name, seconds in medians.items() if name not in OWN)
         note = f"{raw / 1e6:.0f} MB raw, median of {len(times['castore'])}"
         note += "; target: half of torch.save + fsync" if target else ""
         limit = medians["torch.save"] / 2 if target else None
-        yield Figure(GROUP, f"full fp32 state: {label}", medians["castore"], "s", limit, note=note, rivals=rivals)
+        for name, how in OWN.items():
+            yield Figure(GROUP, f"full fp32 state: {label}{how}", medians[name], "s", limit, note=note, rivals=rivals)
         for name, seconds in medians.items():
             yield Series("bar", f"full fp32 state: {label}", name, (seconds,), "s")
 

@@ -42,7 +42,9 @@ class Committed:
     anchors: frozenset[bytes]
 
 
-def commit_state(repo: Repository, state: object, branch: str, details: Details) -> Committed:
+def commit_state(
+    repo: Repository, state: object, branch: str, details: Details, worthwhile: float = STANDALONE_WORTHWHILE
+) -> Committed:
     """Commit a live state. Raises StateError, before anything is written, for a leaf that has no safe encoding."""
     from castore.state.live import flatten
 
@@ -51,7 +53,7 @@ def commit_state(repo: Repository, state: object, branch: str, details: Details)
     with no_collection():
         chosen = content(flat.root, [tier] if tier is not None else [])
         sources = [LiveSource(source) for source in chosen.sources(flat.sources)]
-    return commit_flat(repo, chosen.root, sources, branch, chosen.noted(details))
+    return commit_flat(repo, chosen.root, sources, branch, chosen.noted(details), worthwhile=worthwhile)
 
 
 def commit_flat(

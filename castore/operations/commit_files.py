@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from castore.codecs.choice import STANDALONE_WORTHWHILE
 from castore.errors import UsageError
 from castore.objects import nodes
 from castore.objects.patterns import files
@@ -22,7 +23,13 @@ from castore.state.files.tree import FileTree, safe_tree
 _INLINE_BYTES = 1024  # plain bytes of a file up to this size lie in the tree: a record of their own would cost as much
 
 
-def commit_files(repo: Repository, paths: Sequence[Path], branch: str, details: Details) -> Committed:
+def commit_files(
+    repo: Repository,
+    paths: Sequence[Path],
+    branch: str,
+    details: Details,
+    worthwhile: float = STANDALONE_WORTHWHILE,
+) -> Committed:
     """Commit files and directories, byte for byte. Raises StateError for what cannot be read or kept."""
     tier = repo.tiers().named(details.tier) if details.tier is not None else None
     with contextlib.ExitStack() as stack:
@@ -31,7 +38,8 @@ def commit_files(repo: Repository, paths: Sequence[Path], branch: str, details: 
         sources = chosen.sources(found.sources)
         told = chosen.noted(details)
         inline = inline_bytes(chosen.root)
-        return commit_tree(repo, chosen.root, sources, branch, told, found.verify_unchanged, inline)
+        unchanged = found.verify_unchanged
+        return commit_tree(repo, chosen.root, sources, branch, told, unchanged, inline, worthwhile=worthwhile)
 
 
 @dataclass(slots=True)

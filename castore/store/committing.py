@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from castore.errors import UsageError
 from castore.operations.details import details
+from castore.operations.effort import FULL, worthwhile
 from castore.store.door import Door
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Committing(Door):
         owner: str | None = None,
         sign: bool | str | Path = False,
         run: Run | None = None,
+        effort: str = FULL,
     ) -> Commit:
         """Commit a state: any nesting of dicts, lists and tuples with tensors, arrays and plain values as leaves.
 
@@ -45,18 +47,20 @@ class Committing(Door):
         not exist begins a new history; `store.branch(name, rev)` first continues from `rev`. step: from 0 on.
         tier: says what of the state goes in, and how long that is kept. author: who made it, by default this user.
         owner: who answers for it, by default whom castore.toml names. sign: with the SSH key of castore.toml (True) or
-        this one. run: what produces it (see `castore.Run`); default: what can be told of this process.
+        this one. run: what produces it (see `castore.Run`); default: what can be told of this process. effort: "full"
+        makes it as small as it gets at once; "fast" hashes and writes, and leaves what takes time to `repack`.
 
         Raises StateError (nothing was written), RefConflictError (another process committed first), RefNameError,
-        StorageError (the disk refused; the history is as it was), UsageError (no such tier, or it lets in nothing),
-        SignatureError (it is made, but not signed).
+        StorageError (the disk refused; the history is as it was), UsageError (no such tier or effort, or a tier
+        that lets in nothing), SignatureError (it is made, but not signed).
         """
         from castore.operations.commit import commit_state
 
+        limit = worthwhile(effort)
         told = details(message, step, metrics, meta, tier, author, time, owner, _recorded(run))
         self._check_key(sign)
         with self._committing() as facts:
-            done = commit_state(self._repo, state, branch, told)
+            done = commit_state(self._repo, state, branch, told, limit)
             facts["bytes"] = done.new_bytes
         return self._finished(done, sign)
 
@@ -75,19 +79,21 @@ class Committing(Door):
         owner: str | None = None,
         sign: bool | str | Path = False,
         run: Run | None = None,
+        effort: str = FULL,
     ) -> Commit:
         """Commit files and directories, byte for byte; tensors inside .pt and .safetensors are stored as tensors.
 
-        branch: HEAD's by default. run: as for `commit`.
+        branch: HEAD's by default. run, effort: as for `commit`.
         Raises as that does, and StateError for a file that cannot be read or kept.
         """
         from castore.operations.commit_files import commit_files
 
+        limit = worthwhile(effort)
         told = details(message, step, metrics, meta, tier, author, time, owner, _recorded(run))
         self._check_key(sign)
         found = [Path(path) for path in paths]
         with self._committing() as facts:
-            done = commit_files(self._repo, found, branch or self._head_branch(), told)
+            done = commit_files(self._repo, found, branch or self._head_branch(), told, limit)
             facts["bytes"] = done.new_bytes
         return self._finished(done, sign)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import CastoreError, UsageError
 from castore.history.names import check_name
 from castore.operations.details import details
+from castore.operations.effort import FULL, worthwhile
 from castore.operations.tier_content import content
 from castore.quiet import no_collection
-from castore.training.effort import AUTO, FULL, Effort, worthwhile
+from castore.training.effort import AUTO, Effort
 from castore.training.job import Done, Job
 from castore.training.worker import ProcessWorker, ThreadWorker, Worker
 

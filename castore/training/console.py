@@ -6,9 +6,9 @@ import logging
 import sys
 from collections.abc import Callable
 
+from castore.operations.effort import FAST
 from castore.quantities import size
 from castore.training.commits import Begun, Finished
-from castore.training.effort import FAST
 
 Report = Callable[[str], None]
 _LOG = logging.getLogger("castore")

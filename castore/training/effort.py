@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from castore.chunks import parallel
-from castore.codecs.choice import FAST_WORTHWHILE, STANDALONE_WORTHWHILE
 from castore.errors import UsageError
+from castore.operations.effort import FAST, FULL
 from castore.training import processors
 from castore.training.processors import Reading
 
-AUTO, FULL, FAST = EFFORTS = ("auto", "full", "fast")
+AUTO = "auto"
+EFFORTS = (AUTO, FULL, FAST)
 _BUSY = 0.75  # of the processors' time: from here on what a commit takes, it takes from the loop
 
 
@@ -51,8 +52,3 @@ class Effort:
             return self._setting
         share = processors.shares(self._before - before, self._count)
         return FAST if share.used >= _BUSY or (share.free is not None and share.free < 1 - _BUSY) else FULL
-
-
-def worthwhile(effort: str) -> float:
-    """What of a chunk's raw size a codec has to get below to be used."""
-    return FAST_WORTHWHILE if effort == FAST else STANDALONE_WORTHWHILE

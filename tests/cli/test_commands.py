@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import pty
 import re
@@ -198,3 +199,15 @@ def test_python_and_the_shell_see_one_history(history: InProcess) -> None:
         assert [commit.id for commit in opened.log()] == [commit["id"] for commit in history.json("log")]
         opened.commit({"w": torch.ones(3)}, message="from Python", step=4)
     assert history.json("log", "-n", "1")[0]["message"] == "from Python"
+
+
+def test_a_commit_in_haste_writes_what_is_new_as_it_is(history: InProcess, write_checkpoint: WriteCheckpoint) -> None:
+    path = write_checkpoint("model.pt", seed=4, elements=1 << 20)
+    in_haste, coded = (
+        json.loads(history.ok("commit", path, "--branch", name, "--json", *how))
+        for name, how in (("hasty", ["--fast"]), ("main", []))
+    )
+    assert in_haste["new_bytes"] >= in_haste["raw_bytes"] == coded["raw_bytes"]
+    assert coded["new_bytes"] < 4096  # it is there already, and stays as it was written
+    history.ok("checkout", "hasty", "-o", history.directory / "out.pt")
+    assert sha256(history.directory / "out.pt") == sha256(path)

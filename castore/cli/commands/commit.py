@@ -56,6 +56,7 @@ Examples:
 )
 @click.option("--author", help="Who made it.  [default: you, on this machine]")
 @click.option("--owner", help="Who answers for it.  [default: owner in [commit] of castore.toml, if it names one]")
+@click.option("--fast", is_flag=True, help="Hash and write only, and leave coding to `castore repack`.")
 @click.option("-S", "--sign", is_flag=True, help="Sign the commit with an SSH key; see docs/accountability.md.")
 @key_option
 @json_option
@@ -73,6 +74,7 @@ def command(
     config: Path | None,
     author: str | None,
     owner: str | None,
+    fast: bool,
     sign: bool,
     key: Path | None,
     as_json: bool,
@@ -102,6 +104,7 @@ def command(
             owner=owner,
             sign=sign and (key or True),
             run=run,
+            effort="fast" if fast else "full",
         )
         new_bytes = store.last_new_bytes
     seconds = time.perf_counter() - begin
