@@ -39,7 +39,8 @@ LOW_RANK_WORTHWHILE = 0.985  # of what is best without it: it costs its writer m
 ROWS_AT_BEST = 1.25  # of the limit, that a plain delta may take if rows and columns are to bring it below
 STANDALONE_WORTHWHILE = 0.98  # of the raw size
 FAST_WORTHWHILE = 0.5  # of the raw size, where there is no time to code what saves less
-HASTY_WARM_BYTES = 64 * 1024 * 1024  # of chunks that take less than that, before a process in haste loads kernels
+HASTY_WARM_BYTES = 64 * 1024 * 1024  # of chunks that take less than that, before a process in haste loads kernels,
+HASTY_WARM_SHARE = 0.1  # if they are at least so much of all that it was offered: a few in each commit are not worth it
 GLANCE_WORTHWHILE = 1.15  # times the limit, that planes may take at a glance if tokens are to keep within it
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
@@ -129,19 +130,21 @@ def _choose_float(
     return _encoded(PLANES, raw, dtype, None)
 
 
-_promising = 0  # bytes of chunks that kernels would have made small, had they been there; as `_offered`
+_glanced = 0  # bytes of chunks in haste; as `_offered`
+_promising = 0  # of these the bytes that kernels would have made small, had they been there
 
 
 def _at_a_glance(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: float) -> Encoded | None:
     """A chunk in haste, without kernels, which take 60 MB to load; None where those are worth it."""
     from castore.codecs.estimate import glance
 
-    global _promising
+    global _glanced, _promising
     fraction, codec_id = glance(raw, dtype, base)
+    _glanced += len(raw)
     if fraction >= GLANCE_WORTHWHILE * worthwhile:
         return _raw(raw)
     _promising += len(raw)
-    if _promising >= HASTY_WARM_BYTES:
+    if _promising >= max(HASTY_WARM_BYTES, HASTY_WARM_SHARE * _glanced):
         return None
     codec = cast("PlaneCodec", by_id(codec_id))
     payload = codec.encode_without_kernels(raw, dtype, base if codec.is_delta else None)

@@ -14,6 +14,7 @@ from castore.training.processors import Reading
 AUTO = "auto"
 EFFORTS = (AUTO, FULL, FAST)
 _BUSY = 0.75  # of the processors' time: from here on what a commit takes, it takes from the loop
+_STILL_BUSY = 0.6  # below which that is over: at the edge, one commit in five would load kernels and code all it finds
 
 
 class Effort:
@@ -21,9 +22,9 @@ class Effort:
 
     "auto" is "fast" where less than a quarter of the processors' time is left between two commits, by the loop's own
     threads, as training on CPUs does, or by all that is at work, as where other processes load a loop's data; what the
-    loop waits for a commit in between says nothing of it, and is left out. There nothing is beside the loop: coding a
-    state would cost it seconds, which `castore repack` can spend later. A loop that trains on a GPU leaves most of its
-    processors free.
+    loop waits for a commit in between says nothing of it, and is left out. It stays so until two fifths are left. There
+    nothing is beside the loop: coding a state would cost it seconds, which `castore repack` can spend later. A loop
+    that trains on a GPU leaves most of its processors free.
     """
 
     def __init__(self, setting: str, count: int | None = None, read: Callable[[], Reading] = processors.read) -> None:
@@ -37,6 +38,7 @@ class Effort:
         self._count = parallel.processors() if count is None else count
         self._read = read
         self._before = read()
+        self._busy = False
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -51,4 +53,6 @@ class Effort:
         if self._setting != AUTO:
             return self._setting
         share = processors.shares(self._before - before, self._count)
-        return FAST if share.used >= _BUSY or (share.free is not None and share.free < 1 - _BUSY) else FULL
+        limit = _STILL_BUSY if self._busy else _BUSY
+        self._busy = share.used >= limit or (share.free is not None and share.free < 1 - limit)
+        return FAST if self._busy else FULL

@@ -41,6 +41,19 @@ print(encoded.codec_id, encoded.is_delta, *("castore.kernels.delta_native" in sy
 """
 
 
+HASTE = """
+import sys
+import numpy as np
+from castore.codecs import choice
+from castore.dtypes import by_name
+small, rest = bytes(1 << 20), np.random.default_rng(1).standard_normal(1 << 18).astype("<f4").tobytes()
+for _ in range(80):  # MiB of chunks that take less than half of their size, each with so many others
+    for raw in (small, *[rest] * int(sys.argv[1])):
+        choice.choose(raw, by_name("float32"), None, worthwhile=choice.FAST_WORTHWHILE)
+print("numba" in sys.modules)
+"""
+
+
 def run(code: str, cache: Path, *arguments: str) -> str:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run(
@@ -102,3 +115,11 @@ def test_ids_and_names_are_those_of_the_format() -> None:
         (7, 7, "exponents", False),
         (8, 8, "predicted", True),
     ]
+
+
+@pytest.mark.parametrize(("others", "loaded"), [("0", "True"), ("3", "True"), ("14", "False")])
+def test_a_process_in_haste_loads_numba_where_a_tenth_of_all_gets_small(
+    tmp_path: Path, others: str, loaded: str
+) -> None:
+    """Not for a few chunks of each commit, however many commits it makes: it takes memory that was not there before."""
+    assert run(HASTE, tmp_path, others) == loaded

@@ -77,6 +77,17 @@ def test_the_books_of_the_system_go_on() -> None:
         assert passed.total >= 0.2
 
 
+def test_auto_does_not_flip_at_the_edge() -> None:
+    """used, and free, of 20 seconds of two processors."""
+    shares = [(14.0, 5.5), (15.0, 5.0), (14.0, 5.5), (12.5, 7.5), (11.5, 8.5), (14.0, 5.5), (12.0, 4.0), (11.0, 7.0)]
+    readings = [Reading(0.0, 0.0, 0.0, 0.0)]
+    for used, free in shares:
+        readings.append(readings[-1] + Reading(10.0, used, 20.0, free))
+    effort = Effort("auto", 2, iter(readings).__next__)
+    found = [effort.next() for _ in shares]
+    assert found == ["full", "fast", "fast", "fast", "full", "full", "fast", "fast"]
+
+
 def test_an_effort_that_there_is_not(store: Store) -> None:
     with pytest.raises(UsageError, match="effort is 'auto', 'full' or 'fast', not 'lazy'"):
         Commits(store, effort="lazy")
