@@ -6,7 +6,6 @@ Its file system writer fsyncs its files by default, and never their folders: as 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ class AsyncReused(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager, self._close_stager = _stager(job, in_thread=False)
+        self._stager = _stager(job, in_thread=False)
 
     def take(self, step: int) -> None:
         self._path = self.folder / str(step)
@@ -81,7 +80,7 @@ class AsyncReused(Save):
         )
 
     def close(self) -> None:
-        self._close_stager()
+        self._stager.close()
 
 
 class AsyncOverlapped(Save):
@@ -90,7 +89,7 @@ class AsyncOverlapped(Save):
 
     def __init__(self, folder: Path, job: Job, every: int) -> None:
         super().__init__(folder, job, every)
-        self._stager, self._close_stager = _stager(job, in_thread=True)
+        self._stager = _stager(job, in_thread=True)
         self._staged: Future[Any] | None = None
 
     def take(self, step: int) -> None:
@@ -106,15 +105,14 @@ class AsyncOverlapped(Save):
             self._staged = None
 
     def close(self) -> None:
-        self._close_stager()
+        self._stager.close()
 
 
-def _stager(job: Job, in_thread: bool) -> tuple[Any, Callable[[], None]]:
-    """A stager that keeps its memory, and what ends it. Pinned memory and copies that don't block need a device: there
-    it has both.
+def _stager(job: Job, in_thread: bool) -> Any:
+    """A stager that keeps its memory. Pinned memory and copies that don't block need a device: there it has both.
 
     That of torch 2.11 closes what it copies with after each copy, which frees the memory, and fails at the next one:
-    here it stays open, as with torch 2.13.
+    here it stays open, as with torch 2.13, and its memory goes with the process.
     """
     from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
@@ -127,12 +125,5 @@ def _stager(job: Job, in_thread: bool) -> tuple[Any, Callable[[], None]]:
             use_non_blocking_copy=on_device,
         )
     )
-    copier = stager._state_dict_stager
-    end = copier.close
-    copier.close = lambda: None  # type: ignore[method-assign]
-
-    def close() -> None:
-        stager.close()
-        end()
-
-    return stager, close
+    stager._state_dict_stager.close = lambda: None  # type: ignore[method-assign]
+    return stager

@@ -22,8 +22,8 @@ class Effort:
 
     "auto" is "fast" where less than a quarter of the processors' time is left between two commits, by the loop's own
     threads, as training on CPUs does, or by all that is at work, as where other processes load a loop's data; what the
-    loop waits for a commit in between says nothing of it, and is left out. It stays so until two fifths are left. There
-    nothing is beside the loop: coding a state would cost it seconds, which `castore repack` can spend later. A loop
+    loop waits for a commit in between says nothing of it, and is left out. There nothing is beside the loop: coding a
+    state would cost it seconds, which `castore repack` can spend later. It stays fast until two fifths are left. A loop
     that trains on a GPU leaves most of its processors free.
     """
 
@@ -49,9 +49,9 @@ class Effort:
 
     def next(self) -> str:
         """ "full" or "fast", for the commit that is taken now."""
-        before, self._before = self._before, self._read()
         if self._setting != AUTO:
             return self._setting
+        before, self._before = self._before, self._read()
         share = processors.shares(self._before - before, self._count)
         limit = _STILL_BUSY if self._busy else _BUSY
         self._busy = share.used >= limit or (share.free is not None and share.free < 1 - limit)

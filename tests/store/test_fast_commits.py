@@ -55,4 +55,4 @@ def test_an_effort_that_there_is_not_writes_nothing(tmp_path: Path) -> None:
     with castore.open(tmp_path, create=True) as store:
         with pytest.raises(UsageError, match="effort is 'full' or 'fast', not 'auto'"):
             store.commit({"w": torch.zeros(3)}, effort="auto")
-        assert store.branches() == {} or "main" not in store.branches()
+        assert "main" not in store.branches()
