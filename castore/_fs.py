@@ -21,6 +21,7 @@ from pathlib import Path
 
 from castore.errors import CastoreError, CorruptError, LockTimeoutError, StorageError
 
+_DIRECT = getattr(os, "O_DIRECT", 0)  # 0 where the system has none
 _SHARED_DIR = stat.S_ISGID | stat.S_IRWXG
 
 _ADVICE = {
@@ -98,11 +99,36 @@ class File:
         view = memoryview(data).cast("B")
         with storage_errors("write", self.path):
             while view:
-                written = os.pwrite(self._fd, view, offset)
+                try:
+                    written = os.pwrite(self._fd, view, offset)
+                except OSError as error:
+                    if error.errno == errno.EINVAL and self.is_direct:
+                        self.pass_cache(False)  # a file system that only says that it can
+                        continue
+                    raise
                 if written == 0:
                     raise OSError(errno.EIO, "the disk accepted no bytes")
                 offset += written
                 view = view[written:]
+
+    def pass_cache(self, wanted: bool) -> bool:
+        """Write past the page cache from now on, or no more; returns whether it is so.
+
+        Past it, offsets, lengths and addresses must be multiples of what the disk asks for, at most a page. A file
+        system that cannot do so goes on as before.
+        """
+        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL) & ~_DIRECT
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | _DIRECT if wanted else flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
+        return self.is_direct
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether writes go past the page cache."""
+        return bool(fcntl.fcntl(self._fd, fcntl.F_GETFL) & _DIRECT)
 
     def sync_data(self) -> None:
         """Put what was written so far on stable storage, so that a later `sync` has less to wait for."""

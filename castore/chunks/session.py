@@ -75,7 +75,7 @@ class WriteSession:
 
         known: raw bytes that the caller still has, by chunk id, so that bases among them need not be decoded. They
         are checked against their ids before use. worthwhile: see `choose`; below its default, a base that is not known
-        is not decoded either.
+        is not decoded either, and packs are written past the page cache.
         """
         self._packs = root / "packs"
         self._hash = hash_
@@ -87,7 +87,7 @@ class WriteSession:
         self._worthwhile = worthwhile
         self._in_haste = worthwhile < STANDALONE_WORTHWHILE
         self._lock = threading.Lock()
-        self._written_packs = PackSet(root / "incoming", hash_)
+        self._written_packs = PackSet(root / "incoming", hash_, direct=self._in_haste)
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
         self._reused: set[bytes] = set()
         self._bases: dict[bytes, tuple[bytes, ...]] = {}  # of the deltas that this session wrote

@@ -11,11 +11,7 @@ from pathlib import Path
 from castore import _fs, limits
 from castore.chunks import pack
 from castore.chunks.hashing import Hash
-from castore.errors import StorageError
-
-_SMALL_BYTES = 64 << 10  # records below this are gathered into one write
-_GATHER_BYTES = 1 << 20
-_FLUSH_BYTES = 8 << 20
+from castore.codecs.base import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,104 +27,69 @@ class SealedPack:
 class PackWriter:
     """Appends records to a new file in `incoming/`, whose lock it holds until it is closed."""
 
-    def __init__(self, incoming: Path, hash_: Hash) -> None:
+    def __init__(self, incoming: Path, hash_: Hash, direct: bool = False) -> None:
+        """direct: past the page cache, see `Blocks`."""
+        from castore.chunks.blocks import Blocks  # numpy: 60 ms that reading history has no use for
+
         self._format = pack.Format(hash_.size)
         self._hash = hash_
         self._file = _create_locked(incoming)
+        self._blocks = Blocks(self._file, direct)
         self._lock = threading.Lock()
         self._entries: dict[bytes, pack.Entry] = {}
-        self._gathered = bytearray(self._format.header)
-        self._gathered_at = 0
-        self._flushed_to = 0
-        self._flusher: threading.Thread | None = None
-        self._failure: StorageError | None = None
-        self.size = len(self._gathered)
+        self.size = len(self._format.header)
+        self._blocks.write_at(0, self._format.header)
 
-    def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> pack.Entry:
+    def append(self, entry: pack.Entry, payload: Buffer) -> pack.Entry:
         """Add a record; its offset is set here. A second record of one id takes the place of the first."""
         header_bytes = self._format.record_header_bytes(len(entry.bases))
-        flush = b""
         with self._lock:
             start = self.size
             entry = dataclasses.replace(entry, offset=start + header_bytes)
             self._entries[entry.id] = entry
             self.size += header_bytes + len(payload)
-            large = len(payload) >= _SMALL_BYTES
-            if not large:
-                self._gathered += self._format.record_header(entry)
-                self._gathered += payload
-            if large or len(self._gathered) >= _GATHER_BYTES:
-                flush, flush_at = bytes(self._gathered), self._gathered_at
-                self._gathered = bytearray()
-                self._gathered_at = self.size
-        if flush:
-            self._file.write_at(flush_at, flush)
-        if large:
-            self._file.write_at(start, self._format.record_header(entry))
-            self._file.write_at(entry.offset, payload)
-            self._flush_beside(start)
+        self._blocks.write_at(start, self._format.record_header(entry))
+        self._blocks.write_at(entry.offset, payload)
         return entry
-
-    def _flush_beside(self, written_to: int) -> None:
-        """Every few MiB: let the disk take what is written while the next chunks are encoded."""
-        with self._lock:
-            busy = self._flusher is not None and self._flusher.is_alive()
-            if busy or self._failure is not None or written_to - self._flushed_to < _FLUSH_BYTES:
-                return
-            self._flushed_to = written_to
-            self._flusher = threading.Thread(target=self._flush, name="castore-flush")
-            self._flusher.start()
-
-    def _flush(self) -> None:
-        try:
-            self._file.sync_data()
-        except StorageError as error:
-            self._failure = error  # a failed sync is never retried: `seal` raises it
-
-    def _end_flush(self) -> None:
-        if self._flusher is not None:
-            self._flusher.join()
 
     def seal(self) -> SealedPack:
         """Write the footer and put the file on stable storage. No thread may still be appending.
 
         Raises StorageError, also for what failed while the pack was being written.
         """
-        self._end_flush()
-        if self._failure is not None:
-            raise self._failure
         entries = tuple(sorted(self._entries.values(), key=lambda entry: entry.offset))
         footer = self._format.footer(entries)
         footer_hash = self._hash.digest(footer)
         trailer = self._format.trailer(pack.Trailer(self.size, len(entries), footer_hash))
-        self._file.write_at(self._gathered_at, bytes(self._gathered) + footer + trailer)
-        self._file.sync()
+        self._blocks.write_at(self.size, footer + trailer)
+        self._blocks.finish()
         self.size += len(footer) + len(trailer)
         return SealedPack(footer_hash, self._file.path, self.size, entries)
 
     def close(self) -> None:
         """Let go of the file's lock; the file stays where it is."""
-        self._end_flush()
+        self._blocks.end_flush()
         self._file.close()
 
     def discard(self) -> None:
         """Delete what was written."""
-        self._end_flush()
-        self._file.close()
+        self.close()
         _fs.remove(self._file.path)
 
 
 class PackSet:
     """The packs that one writer fills, one after another; seen by nobody until they are moved in."""
 
-    def __init__(self, incoming: Path, hash_: Hash) -> None:
+    def __init__(self, incoming: Path, hash_: Hash, direct: bool = False) -> None:
+        """direct: past the page cache, see `Blocks`."""
         self._incoming = incoming
         self._hash = hash_
+        self._direct = direct
         self._lock = threading.Lock()
         self._writers: list[PackWriter] = []
         self.sealed: list[SealedPack] = []
 
-    def append(self, entry: pack.Entry, payload: bytes | bytearray | memoryview) -> None:
+    def append(self, entry: pack.Entry, payload: Buffer) -> None:
         """Add a record to the current pack. May be called from many threads."""
         self._current().append(entry, payload)
 
@@ -136,7 +97,7 @@ class PackSet:
         with self._lock:
             full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
             if full or len(self.sealed) == len(self._writers):
-                self._writers.append(PackWriter(self._incoming, self._hash))
+                self._writers.append(PackWriter(self._incoming, self._hash, self._direct))
             return self._writers[-1]
 
     def seal(self) -> None:

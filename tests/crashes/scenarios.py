@@ -13,6 +13,7 @@ import torch
 
 import castore
 from castore import config, repo
+from castore.chunks import blocks
 from castore.objects.commit import Commit
 from castore.store import Store
 from castore.testing.power_cuts import Recording, Trace, cuts, put_cut, put_killed, recording
@@ -50,10 +51,16 @@ class Scene:
         return castore.open(path, progress=progress)
 
     def commit(
-        self, store: Store, seed: int, branch: str = "main", time: datetime | None = None, tier: str | None = None
+        self,
+        store: Store,
+        seed: int,
+        branch: str = "main",
+        time: datetime | None = None,
+        tier: str | None = None,
+        effort: str = "full",
     ) -> Commit:
         """Commit `state(seed)`."""
-        return self.commit_state(store, state(seed), branch, time, tier, seed)
+        return self.commit_state(store, state(seed), branch, time, tier, seed, effort)
 
     def commit_state(
         self,
@@ -63,10 +70,13 @@ class Scene:
         time: datetime | None = None,
         tier: str | None = None,
         step: int | None = None,
+        effort: str = "full",
     ) -> Commit:
         """Commit a state a second later than the one before, or at `time`: its id is the same at each time."""
         time = time or START + timedelta(seconds=len(self.states))
-        made = store.commit(state, branch, f"state {step}", step=step, tier=tier, author="scenario", time=time)
+        made = store.commit(
+            state, branch, f"state {step}", step=step, tier=tier, author="scenario", time=time, effort=effort
+        )
         self.states[made.id] = state
         return made
 
@@ -106,6 +116,21 @@ def delta_commit(scene: Scene) -> None:
             for seed in (2, 3):
                 assert scene.commit(store, seed).stats.total.delta_bytes > 0
                 record.acknowledge(store)
+
+
+@scenario
+def commit_in_haste(scene: Scene) -> None:
+    """Commits that are left as they are, in blocks that go past the page cache, the second on top of the first."""
+    with scene.open() as store:
+        scene.commit(store, 1)
+        whole, blocks.BLOCK_BYTES = blocks.BLOCK_BYTES, 4096  # a state of these scenarios would not fill one
+        try:
+            with scene.recorded(store) as record:
+                for seed in (2, 3):
+                    assert scene.commit(store, seed, effort="fast").stats.total.delta_bytes == 0
+                    record.acknowledge(store)
+        finally:
+            blocks.BLOCK_BYTES = whole
 
 
 @scenario

@@ -31,6 +31,7 @@ def filled(directory: Path, pages: int) -> Iterator[None]:
     filler.unlink()
 
 
+@pytest.mark.parametrize("effort", ["full", "fast"])
 @pytest.mark.parametrize(
     ("room", "outcomes"),
     [
@@ -40,7 +41,7 @@ def filled(directory: Path, pages: int) -> Iterator[None]:
     ],
 )
 def test_a_commit_that_does_not_fit_is_refused_and_the_next_one_works(
-    memory: Path, room: int, outcomes: list[str]
+    memory: Path, room: int, outcomes: list[str], effort: str
 ) -> None:
     def work() -> str:
         mounted = own_mounts()
@@ -53,7 +54,7 @@ def test_a_commit_that_does_not_fit_is_refused_and_the_next_one_works(
             outcome = "fits"
             with full:
                 try:
-                    history[store.commit(state(3)).id] = 3
+                    history[store.commit(state(3), effort=effort).id] = 3
                 except StorageError as error:
                     assert "free some space" in str(error) and "\n" not in str(error)
                     outcome = "refused"

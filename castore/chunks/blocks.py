@@ -1,0 +1,122 @@
+"""A file that many threads write in whole blocks: each byte once, each block when it is full.
+
+A record goes into a block's memory, and the disk gets blocks: it takes long writes faster, and past the page cache it
+takes nothing else.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from castore.errors import StorageError
+from castore.limits import MIB
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from castore import _fs
+    from castore.codecs.base import Buffer
+
+BLOCK_BYTES = 4 * MIB  # a multiple of what any disk asks for
+FLUSH_BYTES = 8 * MIB
+
+
+def _memory() -> npt.NDArray[np.uint8]:
+    return np.frombuffer(mmap.mmap(-1, BLOCK_BYTES), np.uint8)  # whole pages
+
+
+@dataclass(slots=True)
+class _Block:
+    memory: npt.NDArray[np.uint8] = field(default_factory=_memory)
+    filled: int = 0
+
+
+class Blocks:
+    """Writes a file from its start, without gaps. Bytes may come in any order, from many threads."""
+
+    def __init__(self, file: _fs.File, direct: bool) -> None:
+        """direct: past the page cache, where the file system can: nobody is going to read the file soon.
+
+        That spares the processor a third of what storing bytes as they are costs, and leaves in memory what else lies
+        there; see FastPersist (https://arxiv.org/abs/2406.13768).
+        """
+        self._file = file
+        self._direct = direct and file.pass_cache(True)
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()  # a file takes one write at a time, and who waits in the kernel spins
+        self._blocks: dict[int, _Block] = {}  # those that are not full
+        self._spare: list[_Block] = []
+        self._unsynced = 0
+        self._flusher: threading.Thread | None = None
+        self._failure: StorageError | None = None
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Put bytes at an offset. Raises StorageError."""
+        source = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
+        while len(source):
+            number, start = divmod(offset, BLOCK_BYTES)
+            count = min(len(source), BLOCK_BYTES - start)
+            self._fill(number, start, source[:count])
+            source = source[count:]
+            offset += count
+
+    def _fill(self, number: int, start: int, source: npt.NDArray[np.uint8]) -> None:
+        with self._lock:
+            block = self._blocks.get(number)
+            if block is None:
+                block = self._blocks[number] = self._spare.pop() if self._spare else _Block()
+        np.copyto(block.memory[start : start + len(source)], source)  # without the interpreter's lock
+        with self._lock:
+            block.filled += len(source)
+            if block.filled < BLOCK_BYTES:
+                return
+        with self._turn:
+            self._file.write_at(number * BLOCK_BYTES, block.memory.data)
+        with self._lock:
+            del self._blocks[number]
+            block.filled = 0
+            self._spare.append(block)
+            self._unsynced += BLOCK_BYTES
+        if not self._direct:
+            self._flush_beside()
+
+    def _flush_beside(self) -> None:
+        """Every few MiB: let the disk take what is written while the next chunks are encoded."""
+        with self._lock:
+            busy = self._flusher is not None and self._flusher.is_alive()
+            if busy or self._failure is not None or self._unsynced < FLUSH_BYTES:
+                return
+            self._unsynced = 0
+            self._flusher = threading.Thread(target=self._flush, name="castore-flush")
+            self._flusher.start()
+
+    def _flush(self) -> None:
+        try:
+            self._file.sync_data()
+        except StorageError as error:
+            self._failure = error  # a failed sync is never retried: `finish` raises it
+
+    def finish(self) -> None:
+        """Write what is left and put the file on stable storage. No thread may still be writing.
+
+        Raises StorageError, also for what failed before.
+        """
+        self.end_flush()
+        if self._failure is not None:
+            raise self._failure
+        if self._direct:
+            self._file.pass_cache(False)  # which takes whole pages alone
+        for number, block in self._blocks.items():
+            self._file.write_at(number * BLOCK_BYTES, block.memory[: block.filled].data)
+        self._blocks.clear()
+        self._file.sync()
+
+    def end_flush(self) -> None:
+        """Wait until nobody but the caller uses the file."""
+        if self._flusher is not None:
+            self._flusher.join()

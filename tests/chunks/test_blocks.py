@@ -1,0 +1,117 @@
+"""Files that many threads write in whole blocks, through the page cache and past it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from castore import _fs
+from castore.chunks import blocks
+from castore.chunks.blocks import Blocks
+from castore.errors import StorageError
+from castore.testing import faults
+
+BLOCK = 4096
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "BLOCK_BYTES", BLOCK)
+        yield
+
+
+def can_pass_cache(directory: Path) -> bool:
+    """Whether the file system takes what is written past the page cache."""
+    try:
+        os.close(os.open(directory / "probe", os.O_CREAT | os.O_WRONLY | os.O_DIRECT, 0o600))
+    except OSError:
+        return False
+    return True
+
+
+@given(st.lists(st.integers(0, 3 * BLOCK), max_size=12), st.booleans(), st.randoms(use_true_random=False))
+def test_bytes_that_come_in_any_order_from_many_threads_make_the_file(
+    lengths: list[int], direct: bool, random: Random
+) -> None:
+    data = os.urandom(sum(lengths))
+    pieces = [(sum(lengths[:n]), length) for n, length in enumerate(lengths)]
+    random.shuffle(pieces)
+    with TemporaryDirectory() as directory:
+        file = _fs.File.create(Path(directory) / "file")
+        written = Blocks(file, direct)
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(lambda piece: written.write_at(piece[0], data[piece[0] : sum(piece)]), pieces))
+        written.finish()
+        file.close()
+        assert (Path(directory) / "file").read_bytes() == data
+
+
+def test_whole_blocks_go_past_the_page_cache_and_the_rest_through_it(tmp_path: Path) -> None:
+    file = _fs.File.create(tmp_path / "file")
+    written = Blocks(file, direct=True)
+    ways: list[bool] = []
+    with faults.record(lambda: ways.append(file.is_direct)) as recorded:
+        written.write_at(0, bytes(2 * BLOCK + 10))
+        written.finish()
+    writes = [(way, one) for way, one in zip(ways, recorded.operations, strict=True) if one.name == "write"]
+    assert [(one.offset, len(one.data)) for _, one in writes] == [(0, BLOCK), (BLOCK, BLOCK), (2 * BLOCK, 10)]
+    assert [way for way, _ in writes] == [can_pass_cache(tmp_path)] * 2 + [False]
+    assert recorded.operations[-1].name == "sync"
+    file.close()
+
+
+def test_a_file_system_that_only_says_that_it_can_gets_its_bytes_through_the_page_cache(tmp_path: Path) -> None:
+    file = _fs.File.create(tmp_path / "file")
+    if not file.pass_cache(True):
+        assert not can_pass_cache(tmp_path)
+    data = os.urandom(3 * BLOCK + 1)
+    written = Blocks(file, direct=True)
+    with faults.inject("write", error=errno.EINVAL) as fault:
+        if can_pass_cache(tmp_path):
+            written.write_at(0, data)
+            written.finish()
+            assert (tmp_path / "file").read_bytes() == data
+        else:
+            with pytest.raises(StorageError, match="Invalid argument"):
+                written.write_at(0, data)
+    assert fault.struck
+    file.close()
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize(("name", "error"), [("write", errno.ENOSPC), ("write", errno.EIO), ("sync", errno.EIO)])
+def test_what_the_disk_refuses_is_raised(tmp_path: Path, direct: bool, name: str, error: int) -> None:
+    file = _fs.File.create(tmp_path / "file")
+    written = Blocks(file, direct)
+    with faults.inject(name, error=error) as fault, pytest.raises(StorageError, match="cannot"):
+        written.write_at(0, bytes(2 * BLOCK))
+        written.finish()
+    assert fault.struck
+    written.end_flush()
+    file.close()
+
+
+def test_a_flush_that_failed_beside_the_writing_is_raised_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "FLUSH_BYTES", BLOCK)
+    file = _fs.File.create(tmp_path / "file")
+    written = Blocks(file, direct=False)
+    with faults.inject("sync") as fault:
+        written.write_at(0, bytes(BLOCK))
+        written.end_flush()
+        assert fault.struck
+        with pytest.raises(StorageError, match="sync"):
+            written.finish()
+        assert [one.name for one in fault.operations] == ["write", "sync"]  # a sync that failed is never retried
+    file.close()
