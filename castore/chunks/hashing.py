@@ -10,6 +10,8 @@ import xxhash
 from castore.errors import UnsupportedStoreError
 
 checksum = xxhash.xxh3_64_intdigest  # of payloads: finds damage, names nothing
+_XXH3 = "xxh3-128"
+_XXH3_MID_BYTES = 240  # up to which the two hashes are made in other ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +22,20 @@ class Hash:
     size: int
     digest: Callable[[bytes | bytearray | memoryview], bytes]
 
+    def checksum_of(self, record_id: bytes, raw: bytes | bytearray | memoryview) -> int:
+        """`checksum(raw)`, of bytes whose digest is known.
+
+        XXH3's 128-bit hash of more than 240 bytes ends in its 64-bit hash, so that they need not be read once more
+        (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md, "XXH3 Algorithm (for larger inputs)").
+        """
+        if self.name == _XXH3 and len(raw) > _XXH3_MID_BYTES:
+            return int.from_bytes(record_id[8:], "big")
+        return checksum(raw)
+
 
 def by_name(name: str) -> Hash:
     """The hash of a store's setting. Raises UnsupportedStoreError for one that this version does not know."""
-    if name == "xxh3-128":
+    if name == _XXH3:
         return Hash(name, 16, xxhash.xxh3_128_digest)
     if name == "blake3":
         import blake3

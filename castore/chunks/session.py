@@ -234,8 +234,8 @@ class WriteSession:
     ) -> Stored:
         """Write a record, and note on which others it counts."""
         payload: Buffer = encoded.payload
-        check = checksum(payload)
         codec = encoded.codec_id
+        check = self._hash.checksum_of(record_id, payload) if codec == codecs.RAW else checksum(payload)
         entry = pack.Entry(record_id, bases, 0, len(payload), raw_length, check, kind, codec, dtype.code, generation)
         self._written_packs.append(entry, payload)
         with self._lock:

@@ -29,7 +29,7 @@ def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]
 
 
 def glance(raw: Buffer, dtype: DType, base: Buffer | None) -> tuple[float, int]:
-    """(the least fraction of `estimate`, its codec's id), from a quarter of its sample and without kernels, which take
+    """(the least fraction of `estimate`, its codec's id), from an eighth of its sample and without kernels, which take
     a process a tenth of a second and 60 MB to load."""
     words = _sample(raw, dtype, GLANCE)
     width, tried = dtype.word, _ways(dtype, None if base is None else _sample(base, dtype, GLANCE))

@@ -12,7 +12,7 @@ from castore.kernels import planes as kernels
 from castore.kernels.reference import Bytes
 
 BLOCKS, BLOCK = 8, 512  # the sample: strided blocks of contiguous elements; all of them if there are no more
-GLANCE = 128  # elements of a block, for a first look
+GLANCE = 64  # elements of a block, for a first look
 PROBE_BYTES = 4096  # a stretch of a plane that is searched for repeats
 RAW_BITS = 7.75  # a plane of more bits a byte than this is not worth an entropy coder's time
 
