@@ -139,9 +139,10 @@ def _at_a_glance(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: flo
     from castore.codecs.estimate import glance
 
     global _glanced, _promising
-    fraction, codec_id = glance(raw, dtype, base)
+    limit = GLANCE_WORTHWHILE * worthwhile
+    fraction, codec_id = glance(raw, dtype, base, limit)
     _glanced += len(raw)
-    if fraction >= GLANCE_WORTHWHILE * worthwhile:
+    if fraction >= limit:
         return _raw(raw)
     _promising += len(raw)
     if _promising >= max(HASTY_WARM_BYTES, HASTY_WARM_SHARE * _glanced):

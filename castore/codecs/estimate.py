@@ -28,16 +28,26 @@ def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]
     return {codec: sample.stored_fraction(i * width, (i + 1) * width) for i, (codec, _, _) in enumerate(tried)}
 
 
-def glance(raw: Buffer, dtype: DType, base: Buffer | None) -> tuple[float, int]:
+def glance(raw: Buffer, dtype: DType, base: Buffer | None, limit: float) -> tuple[float, int]:
     """(the least fraction of `estimate`, its codec's id), from an eighth of its sample and without kernels, which take
-    a process a tenth of a second and 60 MB to load."""
+    a process a tenth of a second and 60 MB to load. Deltas of which the values are longer than `limit` of a word are
+    not looked at: that takes two thirds of the time, and planes of such values hardly come below it."""
     words = _sample(raw, dtype, GLANCE)
-    width, tried = dtype.word, _ways(dtype, None if base is None else _sample(base, dtype, GLANCE))
+    before = None if base is None else _sample(base, dtype, GLANCE)
+    if before is not None and _length(words, before) >= limit:
+        before = None
+    width, tried = dtype.word, _ways(dtype, before)
     planes: Bytes = np.empty((len(tried) * width, words.size), np.uint8)
     for i, (_, transform, other) in enumerate(tried):
         reference.split(transform, words, other, planes[i * width : (i + 1) * width])
     sample = Sample(reference.entropies(planes).tolist())
     return min((sample.stored_fraction(i * width, (i + 1) * width), codec) for i, (codec, _, _) in enumerate(tried))
+
+
+def _length(words: Words, base: Words) -> float:
+    """The mean length in bits of the differences of `words` [n] to `base` [n], as a fraction of a word's."""
+    lengths = np.log2(reference.zigzag(words - base).astype(np.float64) + 1)
+    return float(lengths.mean()) / (8 * words.itemsize)
 
 
 def _ways(dtype: DType, base: Words | None) -> list[tuple[int, Transform, Words | None]]:
