@@ -36,10 +36,33 @@ class _Block:
     filled: int = 0
 
 
-class Blocks:
-    """Writes a file from its start, without gaps. Bytes may come in any order, from many threads."""
+class Spare:
+    """Blocks that are free: those who write one file after another use the same ones, a few for each thread in all."""
 
-    def __init__(self, file: _fs.File, direct: bool) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks: list[_Block] = []
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def take(self) -> _Block:
+        with self._lock:
+            return self._blocks.pop() if self._blocks else _Block()
+
+    def give(self, block: _Block) -> None:
+        block.filled = 0
+        with self._lock:
+            self._blocks.append(block)
+
+
+class Blocks:
+    """Writes a file from its start, without gaps. Bytes may come in any order, from many threads.
+
+    What does not fill a block stays in memory until the end.
+    """
+
+    def __init__(self, file: _fs.File, direct: bool, spare: Spare) -> None:
         """direct: past the page cache, where the file system can: nobody is going to read the file soon.
 
         That spares the processor a third of what storing bytes as they are costs, and leaves in memory what else lies
@@ -50,7 +73,7 @@ class Blocks:
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # a file takes one write at a time, and who waits in the kernel spins
         self._blocks: dict[int, _Block] = {}  # those that are not full
-        self._spare: list[_Block] = []
+        self._spare = spare
         self._unsynced = 0
         self._flusher: threading.Thread | None = None
         self._failure: StorageError | None = None
@@ -69,7 +92,7 @@ class Blocks:
         with self._lock:
             block = self._blocks.get(number)
             if block is None:
-                block = self._blocks[number] = self._spare.pop() if self._spare else _Block()
+                block = self._blocks[number] = self._spare.take()
         np.copyto(block.memory[start : start + len(source)], source)  # without the interpreter's lock
         with self._lock:
             block.filled += len(source)
@@ -79,9 +102,8 @@ class Blocks:
             self._file.write_at(number * BLOCK_BYTES, block.memory.data)
         with self._lock:
             del self._blocks[number]
-            block.filled = 0
-            self._spare.append(block)
             self._unsynced += BLOCK_BYTES
+        self._spare.give(block)
         if not self._direct:
             self._flush_beside()
 
@@ -111,9 +133,10 @@ class Blocks:
             raise self._failure
         if self._direct:
             self._file.pass_cache(False)  # which takes whole pages alone
-        for number, block in self._blocks.items():
+        while self._blocks:
+            number, block = self._blocks.popitem()
             self._file.write_at(number * BLOCK_BYTES, block.memory[: block.filled].data)
-        self._blocks.clear()
+            self._spare.give(block)
         self._file.sync()
 
     def end_flush(self) -> None:

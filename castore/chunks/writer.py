@@ -7,11 +7,15 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from castore import _fs, limits
 from castore.chunks import pack
 from castore.chunks.hashing import Hash
 from castore.codecs.base import Buffer
+
+if TYPE_CHECKING:
+    from castore.chunks.blocks import Spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +31,14 @@ class SealedPack:
 class PackWriter:
     """Appends records to a new file in `incoming/`, whose lock it holds until it is closed."""
 
-    def __init__(self, incoming: Path, hash_: Hash, direct: bool = False) -> None:
-        """direct: past the page cache, see `Blocks`."""
-        from castore.chunks.blocks import Blocks  # numpy: 60 ms that reading history has no use for
+    def __init__(self, incoming: Path, hash_: Hash, direct: bool = False, spare: Spare | None = None) -> None:
+        """direct: past the page cache, see `Blocks`. spare: memory that it shares with other packs of one writer."""
+        from castore.chunks.blocks import Blocks, Spare  # numpy: 60 ms that reading history has no use for
 
         self._format = pack.Format(hash_.size)
         self._hash = hash_
         self._file = _create_locked(incoming)
-        self._blocks = Blocks(self._file, direct)
+        self._blocks = Blocks(self._file, direct, Spare() if spare is None else spare)
         self._lock = threading.Lock()
         self._entries: dict[bytes, pack.Entry] = {}
         self.size = len(self._format.header)
@@ -82,9 +86,12 @@ class PackSet:
 
     def __init__(self, incoming: Path, hash_: Hash, direct: bool = False) -> None:
         """direct: past the page cache, see `Blocks`."""
+        from castore.chunks.blocks import Spare
+
         self._incoming = incoming
         self._hash = hash_
         self._direct = direct
+        self._spare = Spare()
         self._lock = threading.Lock()
         self._writers: list[PackWriter] = []
         self.sealed: list[SealedPack] = []
@@ -97,7 +104,7 @@ class PackSet:
         with self._lock:
             full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
             if full or len(self.sealed) == len(self._writers):
-                self._writers.append(PackWriter(self._incoming, self._hash, self._direct))
+                self._writers.append(PackWriter(self._incoming, self._hash, self._direct, self._spare))
             return self._writers[-1]
 
     def seal(self) -> None:

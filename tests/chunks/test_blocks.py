@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from castore import _fs
 from castore.chunks import blocks
-from castore.chunks.blocks import Blocks
+from castore.chunks.blocks import Blocks, Spare
 from castore.errors import StorageError
 from castore.testing import faults
 
@@ -48,7 +48,7 @@ def test_bytes_that_come_in_any_order_from_many_threads_make_the_file(
     random.shuffle(pieces)
     with TemporaryDirectory() as directory:
         file = _fs.File.create(Path(directory) / "file")
-        written = Blocks(file, direct)
+        written = Blocks(file, direct, Spare())
         with ThreadPoolExecutor(3) as threads:
             list(threads.map(lambda piece: written.write_at(piece[0], data[piece[0] : sum(piece)]), pieces))
         written.finish()
@@ -58,7 +58,7 @@ def test_bytes_that_come_in_any_order_from_many_threads_make_the_file(
 
 def test_whole_blocks_go_past_the_page_cache_and_the_rest_through_it(tmp_path: Path) -> None:
     file = _fs.File.create(tmp_path / "file")
-    written = Blocks(file, direct=True)
+    written = Blocks(file, True, Spare())
     ways: list[bool] = []
     with faults.record(lambda: ways.append(file.is_direct)) as recorded:
         written.write_at(0, bytes(2 * BLOCK + 10))
@@ -75,7 +75,7 @@ def test_a_file_system_that_only_says_that_it_can_gets_its_bytes_through_the_pag
     if not file.pass_cache(True):
         assert not can_pass_cache(tmp_path)
     data = os.urandom(3 * BLOCK + 1)
-    written = Blocks(file, direct=True)
+    written = Blocks(file, True, Spare())
     with faults.inject("write", error=errno.EINVAL) as fault:
         if can_pass_cache(tmp_path):
             written.write_at(0, data)
@@ -92,7 +92,7 @@ def test_a_file_system_that_only_says_that_it_can_gets_its_bytes_through_the_pag
 @pytest.mark.parametrize(("name", "error"), [("write", errno.ENOSPC), ("write", errno.EIO), ("sync", errno.EIO)])
 def test_what_the_disk_refuses_is_raised(tmp_path: Path, direct: bool, name: str, error: int) -> None:
     file = _fs.File.create(tmp_path / "file")
-    written = Blocks(file, direct)
+    written = Blocks(file, direct, Spare())
     with faults.inject(name, error=error) as fault, pytest.raises(StorageError, match="cannot"):
         written.write_at(0, bytes(2 * BLOCK))
         written.finish()
@@ -106,7 +106,7 @@ def test_a_flush_that_failed_beside_the_writing_is_raised_at_the_end(
 ) -> None:
     monkeypatch.setattr(blocks, "FLUSH_BYTES", BLOCK)
     file = _fs.File.create(tmp_path / "file")
-    written = Blocks(file, direct=False)
+    written = Blocks(file, False, Spare())
     with faults.inject("sync") as fault:
         written.write_at(0, bytes(BLOCK))
         written.end_flush()
@@ -115,3 +115,16 @@ def test_a_flush_that_failed_beside_the_writing_is_raised_at_the_end(
             written.finish()
         assert [one.name for one in fault.operations] == ["write", "sync"]  # a sync that failed is never retried
     file.close()
+
+
+def test_files_that_are_written_one_after_another_use_the_same_memory(tmp_path: Path) -> None:
+    spare = Spare()
+    for number in range(5):
+        file = _fs.File.create(tmp_path / f"file {number}")
+        written = Blocks(file, True, spare)
+        written.write_at(0, bytes([number]) * (7 * BLOCK + 100))
+        written.finish()
+        file.close()
+        assert len(spare) == 1
+    for number in range(5):
+        assert (tmp_path / f"file {number}").read_bytes() == bytes([number]) * (7 * BLOCK + 100)
