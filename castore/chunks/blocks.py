@@ -66,7 +66,8 @@ class Blocks:
         """direct: past the page cache, where the file system can: nobody is going to read the file soon.
 
         That spares the processor a third of what storing bytes as they are costs, and leaves in memory what else lies
-        there; see FastPersist (https://arxiv.org/abs/2406.13768).
+        there; see FastPersist (https://arxiv.org/abs/2406.13768). spare: where memory comes from, and goes when it
+        is written.
         """
         self._file = file
         self._direct = direct and file.pass_cache(True)
