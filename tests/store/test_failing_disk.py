@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import castore
+from castore.chunks import blocks
 from castore.errors import StorageError
 from castore.store import Store
 from castore.testing import faults
@@ -59,11 +60,15 @@ def test_a_disk_that_stays_full_refuses_every_commit_until_there_is_room(store: 
     assert_sound(store)
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3])
-def test_short_writes_are_continued(store: Store, nth: int) -> None:
+@pytest.mark.parametrize("effort", ["full", "fast"])
+@pytest.mark.parametrize("nth", [1, 2, 5])
+def test_short_writes_are_continued(store: Store, monkeypatch: pytest.MonkeyPatch, nth: int, effort: str) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 64 << 10)  # for as many writes as a state of many blocks has
     with faults.inject("short_write", nth) as fault:
-        commit = store.commit(state(1, LARGE))
+        commit = store.commit(state(1, LARGE), effort=effort)
     assert fault.struck
+    writes = [one for one in fault.operations if one.name in ("write", "append")]
+    assert writes[nth - 1].name == writes[nth].name == "write"  # the rest of what was cut short
     assert_loads(store, {commit.id: 1}, LARGE)
     assert_sound(store)
 
