@@ -111,19 +111,19 @@ class File:
                 offset += written
                 view = view[written:]
 
-    def pass_cache(self, wanted: bool) -> bool:
-        """Write past the page cache from now on, or no more; returns whether it is so.
+    def pass_cache(self, wanted: bool) -> None:
+        """Write past the page cache from now on, or no more: see `is_direct`.
 
         Past it, offsets, lengths and addresses must be multiples of what the disk asks for, at most a page. A file
         system that cannot do so goes on as before.
         """
         flags = fcntl.fcntl(self._fd, fcntl.F_GETFL) & ~_DIRECT
-        try:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | _DIRECT if wanted else flags)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise StorageError(f"cannot write {self.path}: {error.strerror}") from error
-        return self.is_direct
+        with storage_errors("write", self.path):
+            try:
+                fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | _DIRECT if wanted else flags)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
 
     @property
     def is_direct(self) -> bool:

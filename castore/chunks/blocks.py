@@ -70,7 +70,6 @@ class Blocks:
         is written.
         """
         self._file = file
-        self._direct = direct and file.pass_cache(True)
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # a file takes one write at a time, and who waits in the kernel spins
         self._blocks: dict[int, _Block] = {}  # those that are not full
@@ -78,15 +77,17 @@ class Blocks:
         self._unsynced = 0
         self._flusher: threading.Thread | None = None
         self._failure: StorageError | None = None
+        if direct:
+            file.pass_cache(True)
 
     def write_at(self, offset: int, data: Buffer) -> None:
         """Put bytes at an offset. Raises StorageError."""
-        source = np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
-        while len(source):
+        view = memoryview(data).cast("B")
+        while view:
             number, start = divmod(offset, BLOCK_BYTES)
-            count = min(len(source), BLOCK_BYTES - start)
-            self._fill(number, start, source[:count])
-            source = source[count:]
+            count = min(len(view), BLOCK_BYTES - start)
+            self._fill(number, start, np.frombuffer(view[:count], np.uint8))
+            view = view[count:]
             offset += count
 
     def _fill(self, number: int, start: int, source: npt.NDArray[np.uint8]) -> None:
@@ -105,7 +106,7 @@ class Blocks:
             del self._blocks[number]
             self._unsynced += BLOCK_BYTES
         self._spare.give(block)
-        if not self._direct:
+        if not self._file.is_direct:
             self._flush_beside()
 
     def _flush_beside(self) -> None:
@@ -132,8 +133,7 @@ class Blocks:
         self.end_flush()
         if self._failure is not None:
             raise self._failure
-        if self._direct:
-            self._file.pass_cache(False)  # which takes whole pages alone
+        self._file.pass_cache(False)  # past which whole pages go alone
         while self._blocks:
             number, block = self._blocks.popitem()
             self._file.write_at(number * BLOCK_BYTES, block.memory[: block.filled].data)

@@ -38,7 +38,8 @@ class PackWriter:
         self._format = pack.Format(hash_.size)
         self._hash = hash_
         self._file = _create_locked(incoming)
-        self._blocks = Blocks(self._file, direct, Spare() if spare is None else spare)
+        self.spare = Spare() if spare is None else spare
+        self._blocks = Blocks(self._file, direct, self.spare)
         self._lock = threading.Lock()
         self._entries: dict[bytes, pack.Entry] = {}
         self.size = len(self._format.header)
@@ -86,12 +87,9 @@ class PackSet:
 
     def __init__(self, incoming: Path, hash_: Hash, direct: bool = False) -> None:
         """direct: past the page cache, see `Blocks`."""
-        from castore.chunks.blocks import Spare
-
         self._incoming = incoming
         self._hash = hash_
         self._direct = direct
-        self._spare = Spare()
         self._lock = threading.Lock()
         self._writers: list[PackWriter] = []
         self.sealed: list[SealedPack] = []
@@ -104,7 +102,8 @@ class PackSet:
         with self._lock:
             full = not self._writers or self._writers[-1].size > limits.PACK_TARGET_BYTES
             if full or len(self.sealed) == len(self._writers):
-                self._writers.append(PackWriter(self._incoming, self._hash, self._direct, self._spare))
+                spare = self._writers[-1].spare if self._writers else None
+                self._writers.append(PackWriter(self._incoming, self._hash, self._direct, spare))
             return self._writers[-1]
 
     def seal(self) -> None:
