@@ -41,6 +41,7 @@ STANDALONE_WORTHWHILE = 0.98  # of the raw size
 FAST_WORTHWHILE = 0.5  # of the raw size, where there is no time to code what saves less
 HASTY_WARM_BYTES = 64 * 1024 * 1024  # of chunks that take less than that, before a process in haste loads kernels,
 HASTY_WARM_SHARE = 0.1  # if they are at least so much of all that it was offered: a few in each commit are not worth it
+UNAIDED_WORTHWHILE = 0.25  # of the raw size, that planes may take where no kernels make them: a third of a GB a second
 GLANCE_WORTHWHILE = 1.15  # times the limit, that planes may take at a glance if tokens are to keep within it
 
 _SMALLEST_FRAME = 32  # no zstd frame of fewer bytes saves any
@@ -139,14 +140,15 @@ def _at_a_glance(raw: Buffer, dtype: DType, base: Buffer | None, worthwhile: flo
     from castore.codecs.estimate import glance
 
     global _glanced, _promising
-    limit = GLANCE_WORTHWHILE * worthwhile
-    fraction, codec_id = glance(raw, dtype, base, limit)
+    fraction, codec_id = glance(raw, dtype, base)
     _glanced += len(raw)
-    if fraction >= limit:
+    if fraction >= GLANCE_WORTHWHILE * worthwhile:
         return _raw(raw)
     _promising += len(raw)
     if _promising >= max(HASTY_WARM_BYTES, HASTY_WARM_SHARE * _glanced):
         return None
+    if fraction >= UNAIDED_WORTHWHILE:
+        return _raw(raw)
     codec = cast("PlaneCodec", by_id(codec_id))
     payload = codec.encode_without_kernels(raw, dtype, base if codec.is_delta else None)
     return Encoded(codec_id, payload, codec.is_delta) if len(payload) < worthwhile * len(raw) else _raw(raw)

@@ -7,11 +7,11 @@ import pytest
 
 from castore import dtypes
 from castore.codecs import PLANES, SUB_PLANES, XOR_PLANES
-from castore.codecs.choice import FAST_WORTHWHILE, GLANCE_WORTHWHILE
+from castore.codecs.choice import FAST_WORTHWHILE
 from castore.codecs.estimate import estimate, glance
 
 FLOAT32 = dtypes.by_name("float32")
-LIMIT = GLANCE_WORTHWHILE * FAST_WORTHWHILE
+LIMIT = FAST_WORTHWHILE
 _random = np.random.default_rng(3)
 BEFORE = _random.standard_normal(1 << 17, np.float32)
 NOISE = _random.standard_normal(1 << 17, np.float32)
@@ -33,7 +33,7 @@ def raw(values: np.ndarray) -> memoryview:
     ],
 )
 def test_what_moved_little_is_seen_and_what_moved_far_is_left(after: np.ndarray, is_delta: bool) -> None:
-    fraction, codec = glance(raw(after), FLOAT32, raw(BEFORE), LIMIT)
+    fraction, codec = glance(raw(after), FLOAT32, raw(BEFORE))
     assert (fraction < LIMIT) == is_delta
     assert codec in ((XOR_PLANES, SUB_PLANES) if is_delta else (PLANES, XOR_PLANES, SUB_PLANES))
     all_of_it = estimate(raw(after), FLOAT32, raw(BEFORE))
@@ -43,6 +43,21 @@ def test_what_moved_little_is_seen_and_what_moved_far_is_left(after: np.ndarray,
 
 
 def test_without_a_base_only_what_is_small_by_itself_is_seen() -> None:
-    assert glance(raw(NOISE), FLOAT32, None, LIMIT)[0] > LIMIT
-    fraction, codec = glance(raw(np.round(NOISE)), FLOAT32, None, LIMIT)
+    assert glance(raw(NOISE), FLOAT32, None)[0] > LIMIT
+    fraction, codec = glance(raw(np.round(NOISE)), FLOAT32, None)
     assert fraction < LIMIT and codec == PLANES
+
+
+def test_what_is_half_noise_and_half_nothing_is_looked_at() -> None:
+    half = np.where(np.arange(1 << 17) % 2048 < 1024, BEFORE, NOISE)
+    assert glance(raw(half), FLOAT32, raw(BEFORE))[0] == pytest.approx(
+        min(estimate(raw(half), FLOAT32, raw(BEFORE)).values()), abs=0.1
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float8_e4m3fn"])
+def test_words_of_any_width_are_judged(dtype: str) -> None:
+    kind = dtypes.by_name(dtype)
+    noise = memoryview(_random.bytes(1 << 19))
+    assert glance(noise, kind, None)[0] > LIMIT
+    assert glance(noise, kind, noise)[0] < 0.1
