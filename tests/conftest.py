@@ -6,6 +6,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# No assertion is timed: another process takes the processor when it likes, and the first use of a kernel compiles it.
+settings.register_profile("castore", deadline=None)
+settings.load_profile("castore")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.child import in_child
-from benchmarks.overhead.job import QUICK_SHAPE, Job
+from benchmarks.overhead.job import GIGABYTE, QUICK_SHAPE, Job
 from benchmarks.overhead.methods import CASTORE, METHODS
 from benchmarks.overhead.pss import tree_pss
 from benchmarks.overhead.report import Table
@@ -25,13 +25,12 @@ from benchmarks.states import tensor_bytes
 from benchmarks.training.model import Shape
 
 GROUP = "Memory over many commits"
-SHAPE = Shape(layers=5, width=512, heads=8, context=128)  # 16 M parameters: 0.19 GB with AdamW's state
 LIMIT_PERCENT = 1.0
 WINDOW = 5  # commits, up to one of those that are named
 
 
 def run(bench: Bench) -> Iterator[Figure | Table]:
-    shape = QUICK_SHAPE if bench.quick else SHAPE
+    shape = QUICK_SHAPE if bench.quick else GIGABYTE
     at = (6, 12, 18) if bench.quick else (10, 20, 30, 40, 50)
     rows = []
     for name in ("none", *CASTORE):

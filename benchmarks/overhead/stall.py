@@ -59,7 +59,7 @@ def _size(bench: Bench) -> Size:
     if bench.quick:
         return Size(QUICK_SHAPE, 4, every=2, commits=2, device=bench.device, alternating=True)
     if bench.device == "cpu":
-        return Size(GIGABYTE, 1, every=8, commits=4, alternating=True)
+        return Size(GIGABYTE, 1, every=4, commits=8, alternating=True)
     return Size(GIGABYTE, 32, every=30, commits=4, device=bench.device, alternating=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import CastoreError, UsageError
 from castore.history.names import check_name
 from castore.operations.details import details
-from castore.operations.effort import FULL, worthwhile
+from castore.operations.effort import worthwhile
 from castore.operations.tier_content import content
 from castore.quiet import no_collection
 from castore.training.effort import AUTO, Effort
@@ -76,8 +76,7 @@ class Commits:
         on_finished: Callable[[Finished], None] = lambda _finished: None,
     ) -> None:
         """worker: "process" or "thread", who makes the commits. delta_base: "memory" keeps what deltas are taken
-        against (up to twice the state's size in all), "disk" decodes it (once its size). effort: see `Effort`; a thread
-        shares the loop's time, so that "auto" is "full" there.
+        against (up to twice the state's size in all), "disk" decodes it (once its size). effort: see `Effort`.
 
         Raises UsageError, RefNameError.
         """
@@ -89,7 +88,7 @@ class Commits:
         self.branch = branch
         self._store = store
         self._kind = worker
-        self._effort = Effort(FULL if worker == "thread" and effort == AUTO else effort)
+        self._effort = Effort(effort)
         self._keep_anchors = delta_base == "memory"
         self._on_finished = on_finished
         self._staging: Staging | None = None

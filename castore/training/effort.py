@@ -21,10 +21,10 @@ class Effort:
     """The effort of each commit of a run.
 
     "auto" is "fast" where less than a quarter of the processors' time is left between two commits, by the loop's own
-    threads, as training on CPUs does, or by all that is at work, as where other processes load a loop's data; what the
-    loop waits for a commit in between says nothing of it, and is left out. There nothing is beside the loop: coding a
-    state would cost it seconds, which `castore repack` can spend later. It stays fast until two fifths are left. A loop
-    that trains on a GPU leaves most of its processors free.
+    threads (those that make its commits too), as training on CPUs does, or by all that is at work, as where other
+    processes load a loop's data; what the loop waits for a commit in between says nothing of it, and is left out. There
+    nothing is beside the loop: coding a state would cost it seconds, which `castore repack` can spend later. It stays
+    fast until two fifths are left. A loop that trains on a GPU leaves most of its processors free.
     """
 
     def __init__(self, setting: str, count: int | None = None, read: Callable[[], Reading] = processors.read) -> None:

@@ -60,7 +60,7 @@ def change(store: repo.Repository, number: int, **fields: object) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_records_wanted_in_any_order_come_out_right(
     codec_of_several_bases: XorOfBases, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:

@@ -58,7 +58,7 @@ def record_lists(draw: st.DrawFn) -> tuple[hashing.Hash, Records]:
 
 
 @given(record_lists())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_pack_gives_back_its_records_with_and_without_its_footer(drawn: tuple[hashing.Hash, Records]) -> None:
     hash_, records = drawn
     with tempfile.TemporaryDirectory() as directory:
@@ -176,7 +176,7 @@ def sealed_by_an_attacker(root: Path, hash_: hashing.Hash, before: bytes, footer
 
 
 @given(record_lists(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_hostile_pack_is_refused_or_read_and_nothing_else(
     drawn: tuple[hashing.Hash, Records], data: st.DataObject
 ) -> None:

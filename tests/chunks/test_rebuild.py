@@ -65,7 +65,7 @@ links = st.lists(
 
 
 @given(links)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_rebuild_takes_all_that_can_be_decoded_and_no_circle(packs: Links) -> None:
     with tempfile.TemporaryDirectory() as directory:
         files = write_packs(Path(directory), packs)

@@ -66,7 +66,7 @@ def decodable(store: Store, dag: Dag) -> set[int]:
 
 
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_gc_keeps_what_the_kept_roots_need_and_a_new_index_finds_all_that_can_be_decoded(seed: int) -> None:
     rng = random.Random(seed)
     dag = random_dag(rng)
@@ -98,7 +98,7 @@ def test_gc_keeps_what_the_kept_roots_need_and_a_new_index_finds_all_that_can_be
 
 
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_repair_after_the_loss_of_a_pack_keeps_what_can_be_decoded_and_names_the_commits_of_the_rest(seed: int) -> None:
     rng = random.Random(seed)
     dag = random_dag(rng)
@@ -136,7 +136,7 @@ def test_repair_after_the_loss_of_a_pack_keeps_what_can_be_decoded_and_names_the
 
 
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_a_sweep_takes_from_under_a_session_is_written_again(seed: int) -> None:
     rng = random.Random(seed)
     dag = list(random_dag(rng, packs=1))

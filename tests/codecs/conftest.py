@@ -1,15 +1,11 @@
-"""Hypothesis' deadline is off here: the first example that needs a kernel compiles it."""
+"""What tests of codecs set up."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 
 from castore.codecs import choice
 from castore.dtypes import by_name
-
-settings.register_profile("codecs", deadline=None)
-settings.load_profile("codecs")
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def streams(draw: st.DrawFn) -> tuple[list[int], list[int], NDArray[np.uint16], 
 
 @pytest.mark.parametrize("way", WAYS)
 @given(stream=streams())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_both_ways_write_and_read_what_the_reference_does(
     way: str, stream: tuple[list[int], list[int], NDArray[np.uint16], NDArray[np.int64], int]
 ) -> None:

@@ -71,7 +71,7 @@ def test_a_state_may_change_as_soon_as_its_copy_is_made(store: Store) -> None:
 
 def test_copies_begun_of_a_state_that_is_refused_do_no_harm(store: Store) -> None:
     weights = [torch.randn(1 << 22, device="cuda") for _ in range(8)]
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     committed(commits, {"weights": weights})
     for _ in range(3):
         with pytest.raises(StateError):
@@ -86,7 +86,7 @@ def test_copies_begun_of_a_state_that_is_refused_do_no_harm(store: Store) -> Non
 
 
 def test_tensors_that_come_and_go_and_change_their_shape(store: Store) -> None:
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     for sizes in ((3, 5), (3, 5), (4, 5, 6), (5,), (5, 3), (3, 5)):
         state = {str(place): torch.randn(size * LARGE, device="cuda") for place, size in enumerate(sizes)}
         state["same"] = state["0"]
@@ -100,7 +100,7 @@ def test_what_was_begun_on_the_current_stream_is_part_of_the_copy(store: Store) 
     weight = torch.zeros(1 << 20, device="cuda")
     few = torch.zeros(9, device="cuda")
     torch.cuda.synchronize()
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     with torch.cuda.stream(torch.cuda.Stream()):
         torch.cuda._sleep(200_000_000)  # a tenth of a second, in which the host is far ahead
         weight.add_(1)
@@ -115,7 +115,7 @@ def test_what_was_begun_on_the_current_stream_is_part_of_the_copy(store: Store) 
 def test_memory_is_locked_for_the_gpu_and_given_back(store: Store, closed: bool) -> None:
     weight = torch.randn(1 << 20, device="cuda")
     for _ in range(5):
-        commits = Commits(store, worker="thread")
+        commits = Commits(store, worker="thread", effort="full")
         committed(commits, {"weight": weight})
         committed(commits, {"weight": weight})  # after which the second places are ready too
         for segment in commits._staging._layout.segments.values():  # type: ignore[union-attr]

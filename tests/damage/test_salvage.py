@@ -97,7 +97,7 @@ def _lost(root: nodes.Node, left: set[bytes], size: int) -> set[str]:
 FATES = st.sampled_from(["flip", "cut", "zero", "delete", "garbage", "tail"])
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_all_that_is_left_of_a_store_comes_out(whole: Everything, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as directory:

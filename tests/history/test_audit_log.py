@@ -51,7 +51,6 @@ def checked(log: AuditLog, known_head: str | None = None) -> AuditReport:
     return check(log, log.size(), refs, known_head)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**17), times, texts, events)
 def test_a_line_gives_back_the_entry(number: int, time: datetime, who: str, event: Event) -> None:
     entry = AuditEntry(number, "ab" * 32, time, who, event)
@@ -92,7 +91,7 @@ def test_a_whole_log_is_found_whole(log: AuditLog) -> None:
         assert checked(log, entry.hash).ok
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_change_to_a_log_is_found(log_of_six: tuple[AuditLog, bytes], data: st.DataObject) -> None:
     log, good = log_of_six

@@ -145,7 +145,7 @@ def follow(rows: list[str], at: dict[int, set[str]]) -> dict[int, set[str]]:
     return at
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(commit_graphs(max_commits=20, max_parents=4))
 def test_the_drawing_shows_the_history_and_nothing_else(graph: list[Commit]) -> None:
     shown = graph[::-1]

@@ -40,7 +40,7 @@ DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 }
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(NAMES)
 @example("@")
 @example("a/.b")

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from castore import limits
@@ -36,7 +36,6 @@ def reflog(tmp_path: Path) -> Reflog:
     return Reflog(tmp_path, 32, checked=True)
 
 
-@settings(deadline=None)
 @given(entries)
 def test_a_line_gives_back_the_entry(written: ReflogEntry) -> None:
     line = encode(written)
@@ -49,7 +48,6 @@ def test_a_line_gives_back_the_entry(written: ReflogEntry) -> None:
     assert read.time.utcoffset() == written.time.utcoffset()
 
 
-@settings(deadline=None)
 @given(st.sampled_from("a\\\né€😀\ud800"), st.integers(0, 5), st.booleans())
 def test_a_long_line_is_cut_between_characters(character: str, shift: int, in_author: bool) -> None:
     text = "x" * shift + character * limits.MAX_REFLOG_LINE_BYTES
@@ -62,7 +60,6 @@ def test_a_long_line_is_cut_between_characters(character: str, shift: int, in_au
     assert written.author.startswith(read.author)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | entries.map(encode))
 def test_no_line_crashes_the_reader(line: bytes) -> None:
     for cut in (line, line[:-1], line[1:]):
@@ -117,7 +114,6 @@ def test_only_head_and_branches_have_logs(reflog: Reflog, ref: str) -> None:
         reflog.read(ref)
 
 
-@settings(deadline=None)
 @given(cut=st.integers(1, len(encode(entry(1)))))
 def test_a_line_that_a_crash_cut_short_is_skipped_and_the_next_is_not_glued_to_it(
     tmp_path_factory: pytest.TempPathFactory, cut: int

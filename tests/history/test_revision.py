@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from commit_graphs import Commits, make_commit
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from castore import _fs
@@ -218,13 +218,11 @@ revisions = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(revisions)
 def test_parsing_undoes_spelling(revision: Revision) -> None:
     assert parse(str(revision)) == revision
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("am@{}~^:=step0123/HEAD"), max_size=20) | st.text(max_size=20))
 def test_any_text_is_a_revision_or_a_clear_error(text: str) -> None:
     try:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from commit_graphs import Commits, commit_graphs, history, make_commit
-from hypothesis import given, settings
+from hypothesis import given
 
 from castore.errors import MissingError
 from castore.history.walk import ancestors, is_ancestor, merge_base
@@ -67,7 +67,6 @@ def test_a_hole_in_history_is_reported() -> None:
         ids(history({"b": "gone"}), "b")
 
 
-@settings(deadline=None)
 @given(commit_graphs(max_parents=3))
 def test_with_true_clocks_the_order_is_newest_first_and_complete(graph: list[Commit]) -> None:
     commits = Commits(graph)
@@ -75,7 +74,6 @@ def test_with_true_clocks_the_order_is_newest_first_and_complete(graph: list[Com
     assert ids(commits, *tips) == tips[::-1]
 
 
-@settings(deadline=None)
 @given(commit_graphs(max_parents=3, skewed=True))
 def test_whatever_the_clocks_each_commit_comes_once_and_after_its_children_that_were_met(graph: list[Commit]) -> None:
     commits = Commits(graph)
@@ -89,7 +87,6 @@ def test_whatever_the_clocks_each_commit_comes_once_and_after_its_children_that_
     assert all(place[commit.id] < place[parent] for commit in graph for parent in commit.parents)
 
 
-@settings(deadline=None)
 @given(commit_graphs(max_parents=1, skewed=True))
 def test_a_linear_history_is_in_order_whatever_the_clocks(graph: list[Commit]) -> None:
     commits = Commits(graph)
@@ -97,7 +94,6 @@ def test_a_linear_history_is_in_order_whatever_the_clocks(graph: list[Commit]) -
     assert all(commits.by_id[child].parents == (parent,) for child, parent in pairwise(order))
 
 
-@settings(deadline=None)
 @given(commit_graphs(max_parents=3, skewed=True))
 def test_ancestry_and_merge_bases_are_exact(graph: list[Commit]) -> None:
     commits = Commits(graph)

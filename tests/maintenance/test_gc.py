@@ -160,9 +160,7 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=10, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestHistories.settings = settings(max_examples=10, stateful_step_count=14, suppress_health_check=list(HealthCheck))
 
 
 def test_what_is_left_takes_what_a_fresh_store_would(store: Store, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_nothing_is_written_to_a_store_that_is_read_only(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 FACTS = st.fixed_dictionaries(
     {},

@@ -192,7 +192,7 @@ junk = st.recursive(
 
 
 @given(junk)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_anything_at_all_is_read_or_refused(value: Any) -> None:
     data = cbor2.dumps(value)
     assert_only_corrupt(lambda: read(data))
@@ -202,7 +202,7 @@ def test_anything_at_all_is_read_or_refused(value: Any) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_at_all_are_read_or_refused(data: bytes) -> None:
     assert_only_corrupt(lambda: read(data))
     assert_only_corrupt(lambda: references.of_segment(data, SIZE))

@@ -115,7 +115,7 @@ trees = st.one_of(directories, st.recursive(st.one_of(values, tensors, views, sh
 
 
 @given(trees)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 def test_a_tree_that_is_written_is_read_and_has_one_encoding(tree: nodes.Node) -> None:
     objects, tree_id = write(tree)
     found = objects.read(tree_id)
@@ -125,7 +125,7 @@ def test_a_tree_that_is_written_is_read_and_has_one_encoding(tree: nodes.Node) -
 
 
 @given(trees)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_references_names_what_reading_meets(tree: nodes.Node) -> None:
     objects, tree_id = write(tree)
     reader = TreeReader(objects.get, SIZE)

@@ -130,7 +130,7 @@ TEXTS = st.dictionaries(st.text(min_size=1), st.text(), min_size=1, max_size=4)
 
 
 @given(st.dictionaries(st.text(), TEXTS, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_is_read_as_it_was_written(sections: dict[str, dict[str, str]]) -> None:
     found = decode(encode(Provenance(sections)), "it")
     assert found.sections == sections

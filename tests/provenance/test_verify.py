@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import castore
@@ -266,7 +266,6 @@ def test_of_several_branches_one_must_be_meant(trained: InProcess) -> None:
 
 
 @given(st.floats(), st.floats(), st.floats(min_value=0, max_value=1))
-@settings(deadline=None)
 def test_a_tolerance_allows_more_and_never_less(a: float, b: float, tolerance: float) -> None:
     (exact,) = compared({1: a}, {1: b}, None)
     (loose,) = compared({1: a}, {1: b}, tolerance)

@@ -46,7 +46,7 @@ def test_an_insertion_changes_the_chunks_around_it_only() -> None:
     assert before[0] == after[0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.binary(max_size=8), nbytes=st.integers(0, 3 << 20))
 def test_chunks_are_within_their_bounds(seed: bytes, nbytes: int) -> None:
     lengths = cuts(noise(nbytes, seed))

@@ -84,7 +84,7 @@ def test_small_tensors_are_not_read_one_by_one_from_the_blocks(tmp_path: Path) -
     assert total < 3 * node.size
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(moves=st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.integers(-200_000, 1_500_000), st.integers(0, 300_000))))
 def test_it_reads_and_seeks_like_the_file_itself(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, int, int]]

@@ -228,7 +228,7 @@ def test_entries_beyond_4_gib_are_found_by_their_zip64_fields(tmp_path: Path) ->
     assert tensors(layout)["end",].offset == last.offset + hole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 7)), min_size=1, max_size=6), tail=st.booleans())
 def test_flipped_bits_never_raise_and_the_segments_still_cover_the_file(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[float, int]], tail: bool

@@ -129,7 +129,7 @@ def test_a_header_longer_than_the_limit_is_not_read(tmp_path: Path) -> None:
     assert scan(path).note == "kept as a plain file: header larger than the limit"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 7)), min_size=1, max_size=5))
 def test_flipped_bits_never_raise_and_the_segments_still_cover_the_file(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
@@ -143,7 +143,7 @@ def test_flipped_bits_never_raise_and_the_segments_still_cover_the_file(
     assert_covers(scan(path), len(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=300), name=st.sampled_from(["a.pt", "a.safetensors", "a.bin", "a.txt"]))
 def test_any_bytes_are_a_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
     path = tmp_path_factory.mktemp("any") / name

@@ -14,7 +14,7 @@ from castore.state.live.elements import TORCH_BY_NAME
 from castore.testing.states import arrays, equal_states, plain_values, states, tensors
 
 RoundTrip = Callable[..., Any]
-slow_is_fine = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+slow_is_fine = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 @slow_is_fine

@@ -30,7 +30,6 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @given(states())
 @settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 def test_any_state_comes_back_bit_for_bit_on_top_of_any_other(shared_store: Store, given_state: Any) -> None:

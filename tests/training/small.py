@@ -119,7 +119,7 @@ def committed(commits: Commits, state: Any) -> Finished:
 
 
 def checkpointer(store: Store, loop: Loop, **settings: Any) -> castore.Checkpointer:
-    """One that commits after every step, with a thread. settings: others, and more objects."""
+    """One that commits after every step, with a thread, in full. settings: others, and more objects."""
     return castore.Checkpointer(
-        store, **{"policy": EVERY, "worker": "thread", "report": False} | settings | loop.objects
+        store, **{"policy": EVERY, "worker": "thread", "effort": "full", "report": False} | settings | loop.objects
     )

@@ -55,7 +55,7 @@ def everything(seed: int) -> dict[str, Any]:
 def test_every_kind_of_leaf_is_committed_as_it_was_when_the_loop_went_on(
     store: Store, worker: str, delta_base: str
 ) -> None:
-    commits = Commits(store, worker=worker, delta_base=delta_base)
+    commits = Commits(store, worker=worker, delta_base=delta_base, effort="full")
     expected = []
     for seed in (1, 2, 2):
         state, other = everything(seed), everything(seed)
@@ -72,7 +72,7 @@ def test_every_kind_of_leaf_is_committed_as_it_was_when_the_loop_went_on(
 
 
 def test_states_may_grow_shrink_and_change_shape(store: Store) -> None:
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     states = [
         {"a": torch.ones(LARGE), "b": torch.zeros(LARGE)},
         {"a": torch.ones(2 * LARGE), "b": torch.zeros(LARGE), "c": torch.full((LARGE,), 2.0)},
@@ -89,7 +89,7 @@ def test_states_may_grow_shrink_and_change_shape(store: Store) -> None:
 
 @pytest.mark.parametrize("leaf", [lambda: 0, object(), {1: object()}], ids=["lambda", "object", "nested"])
 def test_a_leaf_without_a_safe_encoding_is_named_and_nothing_begun(store: Store, leaf: object) -> None:
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     first = committed(commits, {"x": torch.ones(LARGE)})
     before = packs(store)
     with pytest.raises(StateError, match=r"model\.hook") as caught:
@@ -124,7 +124,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(actions=actions, delta_base=st.sampled_from(["memory", "disk"]))
 def test_whatever_a_loop_does_each_commit_is_what_was_there(
     actions: list[tuple[str, str, int, int]], delta_base: str
@@ -132,7 +132,7 @@ def test_whatever_a_loop_does_each_commit_is_what_was_there(
     with tempfile.TemporaryDirectory() as place, open_store(Path(place)) as store:
         state: dict[str, Any] = {name: random_bits(dtype, LARGE) for name, dtype in ELEMENTS.items()}
         state["step"] = 0
-        commits = Commits(store, worker="thread", delta_base=delta_base)
+        commits = Commits(store, worker="thread", delta_base=delta_base, effort="full")
         saved: list[Any] = []
         for action, name, where, value in [*actions, ("save", "", 0, 0), ("load", "", 0, 0)]:
             if action == "write":  # one chunk's first bytes, past torch's knowledge every other time

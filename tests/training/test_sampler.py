@@ -93,7 +93,7 @@ def stream(batches: list[Any]) -> list[float]:
     own_generator=st.booleans(),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_interrupted_run_is_an_uninterrupted_one(
     length: int,
     batch_size: int | None,

@@ -106,7 +106,7 @@ def test_a_missing_metric_is_refused_with_those_that_are_there() -> None:
     bound=st.sampled_from([0.01, 0.1, 0.5]),
     best_at=st.sets(st.integers(1, 1500), max_size=10),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_trigger_is_lost_and_each_deferral_is_told_once(
     every: int, what: Costs, bound: float, best_at: set[int]
 ) -> None:
@@ -159,7 +159,7 @@ def test_a_trigger_stays_due_until_a_commit_is_taken_or_skipped() -> None:
 
 
 @given(what=costs, bound=st.sampled_from([0.01, 0.035, 0.1]), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_commits_cost_no_more_than_the_bound_over_a_run(what: Costs, bound: float, seed: int) -> None:
     run = Run(Policy(max_overhead=bound), what, seed).go(4000)
     one = what.stall_s + what.flight_s  # the last one's cost is not paid yet
@@ -168,7 +168,7 @@ def test_commits_cost_no_more_than_the_bound_over_a_run(what: Costs, bound: floa
 
 
 @given(bound=st.sampled_from([0.01, 0.035, 0.1]), seed=st.integers(0, 1000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_the_bound_holds_when_costs_are_wild(bound: float, seed: int) -> None:
     """Stalls whose mean is many times their median: the debts of the rare long ones are paid all the same."""
     run = Run(Policy(max_overhead=bound), Costs(step_s=1.0, flight_s=2.0, slowdown=1.1, noise=0.02), seed)

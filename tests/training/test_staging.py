@@ -35,7 +35,7 @@ def warm() -> None:
 def test_what_has_not_changed_is_not_copied_again(store: Store) -> None:
     frozen, trained = random_bits(torch.float32, LARGE), random_bits(torch.float32, 2 * LARGE)
     state = {"frozen": frozen, "trained": trained, "step": torch.tensor(0)}
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     assert committed(commits, state).copied_bytes == 12 * LARGE + 8
     trained.add_(1)
     assert committed(commits, state).copied_bytes == 8 * LARGE + 8
@@ -48,7 +48,7 @@ def test_what_has_not_changed_is_not_copied_again(store: Store) -> None:
 
 def test_keys_that_print_alike_are_told_apart(store: Store) -> None:
     state = {number: {"1": random_bits(torch.float32, LARGE, number), 1: torch.ones(LARGE)} for number in range(3)}
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     for _ in range(3):
         committed(commits, state)
         assert equal_states(store.load("main"), state)
@@ -58,7 +58,7 @@ def test_keys_that_print_alike_are_told_apart(store: Store) -> None:
 
 def test_a_state_that_is_refused_in_the_midst_of_it_leaves_nothing_behind(store: Store) -> None:
     state: dict[str, Any] = {str(number): random_bits(torch.float32, LARGE, number) for number in range(8)}
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     for _ in range(2):
         committed(commits, state)
     refused = {**{key: tensor.clone() for key, tensor in state.items()}, "unsafe": object()}
@@ -75,7 +75,7 @@ def test_a_state_that_is_refused_in_the_midst_of_it_leaves_nothing_behind(store:
 def test_tied_tensors_are_copied_once(store: Store) -> None:
     weight = random_bits(torch.float32, 210 * 100).reshape(210, 100)
     state = {"embedding": weight, "head": weight, "view": weight[:5]}
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     done = committed(commits, state)
     assert done.copied_bytes == done.raw_bytes == 4 * 210 * 100
     commits.close()
@@ -103,7 +103,7 @@ def test_writes_that_torch_does_not_count_are_seen(
     store: Store, write: Callable[[torch.Tensor], None], delta_base: str
 ) -> None:
     weight = torch.nn.Parameter(torch.ones(LARGE), requires_grad=False)
-    commits = Commits(store, worker="thread", delta_base=delta_base)
+    commits = Commits(store, worker="thread", delta_base=delta_base, effort="full")
     for _ in range(3):
         committed(commits, {"weight": weight})
         version = weight._version
@@ -116,7 +116,7 @@ def test_writes_that_torch_does_not_count_are_seen(
 
 def test_another_tensor_at_the_same_address_is_seen(store: Store) -> None:
     memory = np.ones(LARGE, np.float32)
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     committed(commits, {"weight": torch.from_numpy(memory)})
     memory[3] = 2
     committed(commits, {"weight": torch.from_numpy(memory)})
@@ -143,7 +143,7 @@ def trained(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("delta_base", ["memory", "disk"])
 def test_a_chain_takes_what_it_takes_when_committed_from_the_loop(tmp_path: Path, delta_base: str) -> None:
     with open_store(tmp_path / "beside") as beside, open_store(tmp_path / "plain") as plain:
-        commits = Commits(beside, worker="thread", delta_base=delta_base)
+        commits = Commits(beside, worker="thread", delta_base=delta_base, effort="full")
         for number in range(14):  # further than deltas reach back
             done = committed(commits, trained(number))
             theirs = plain.commit(trained(number))
@@ -166,7 +166,7 @@ def test_a_chain_takes_what_it_takes_when_committed_from_the_loop(tmp_path: Path
 @pytest.mark.parametrize("delta_base", ["memory", "disk"])
 def test_bases_in_memory_are_used_and_not_decoded(store: Store, delta_base: str) -> None:
     """With the first pack damaged there is no base to be decoded: deltas need what lies in memory."""
-    commits = Commits(store, worker="thread", delta_base=delta_base)
+    commits = Commits(store, worker="thread", delta_base=delta_base, effort="full")
     committed(commits, {"weight": trained(0)["weight"]})
     damage(packs(store)[0])
     done = committed(commits, {"weight": trained(1)["weight"]})
@@ -204,7 +204,7 @@ def test_a_moving_average_that_forgets_at_once_is_held_once(beta1: float, places
 
 
 def test_states_come_back_whether_or_not_deltas_have_a_base_in_memory(store: Store) -> None:
-    commits = Commits(store, worker="thread")
+    commits = Commits(store, worker="thread", effort="full")
     for step in range(4):
         state = adam(torch.randn(64, LARGE // 64), (0.9, 0.999))
         committed(commits, state)
@@ -218,7 +218,7 @@ def test_memory_that_was_made_ready_before_serves_whatever_the_state_takes(
     store: Store, delta_base: str, share: float
 ) -> None:
     state = {str(number): random_bits(torch.float32, 3 * LARGE, number) for number in range(4)}
-    commits = Commits(store, worker="thread", delta_base=delta_base)
+    commits = Commits(store, worker="thread", delta_base=delta_base, effort="full")
     commits.expect(int(share * 4 * 12 * LARGE))
     for _ in range(3):
         committed(commits, state)
