@@ -94,13 +94,13 @@ class File:
     def fileno(self) -> int:
         return self._fd
 
-    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Write all of `data` at `offset`; short writes are continued."""
-        view = memoryview(data).cast("B")
+    def write_at(self, offset: int, *parts: bytes | bytearray | memoryview) -> None:
+        """Write all of the parts, one behind the other, from `offset` on; short writes are continued."""
+        views = [memoryview(part).cast("B") for part in parts]
         with storage_errors("write", self.path):
-            while view:
+            while views := [view for view in views if view]:
                 try:
-                    written = os.pwrite(self._fd, view, offset)
+                    written = os.pwritev(self._fd, views, offset)
                 except OSError as error:
                     if error.errno == errno.EINVAL and self.is_direct:
                         self.pass_cache(False)  # a file system that only says that it can
@@ -109,7 +109,9 @@ class File:
                 if written == 0:
                     raise OSError(errno.EIO, "the disk accepted no bytes")
                 offset += written
-                view = view[written:]
+                for number, view in enumerate(views):
+                    views[number] = view[written:]
+                    written = max(written - len(view), 0)
 
     def pass_cache(self, wanted: bool) -> None:
         """Write past the page cache from now on, or no more: see `is_direct`.

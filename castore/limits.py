@@ -6,6 +6,7 @@ allocated for it, so that a damaged or hostile store costs an error and not the 
 
 from __future__ import annotations
 
+KIB = 1 << 10
 MIB = 1 << 20
 
 # Chunks and records

@@ -1,20 +1,21 @@
 """A file that many threads write in whole blocks: each byte once, each block when it is full.
 
 A record goes into a block's memory, and the disk gets blocks: it takes long writes faster, and past the page cache it
-takes nothing else.
+takes nothing else. What lies in whole pages of its own already goes there as it is, past the block too.
 """
 
 from __future__ import annotations
 
 import mmap
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from castore.errors import StorageError
-from castore.limits import MIB
+from castore.limits import KIB, MIB
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,38 +23,54 @@ if TYPE_CHECKING:
     from castore import _fs
     from castore.codecs.base import Buffer
 
-BLOCK_BYTES = 4 * MIB  # a multiple of what any disk asks for
+PAGE_BYTES = 4096  # a multiple of what any disk asks for
+BLOCK_BYTES = 4 * MIB
+APART_BYTES = 128 * KIB  # from here on a write of its own costs less than a copy
 FLUSH_BYTES = 8 * MIB
 
 
-def _memory() -> npt.NDArray[np.uint8]:
-    return np.frombuffer(mmap.mmap(-1, BLOCK_BYTES), np.uint8)  # whole pages
+def _pages(size: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 @dataclass(slots=True)
 class _Block:
-    memory: npt.NDArray[np.uint8] = field(default_factory=_memory)
+    """filled: bytes that are in `memory`, or on their way past it: `apart`, from page to page, within the block."""
+
+    memory: npt.NDArray[np.uint8] | None = None
     filled: int = 0
+    apart: list[tuple[int, int]] = field(default_factory=list)
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The stretches that are only in memory, up to the last byte that is filled."""
+        start = 0
+        for first, last in sorted(self.apart):
+            if start < first:
+                yield start, first
+            start = last
+        end = self.filled
+        if start < end:
+            yield start, end
 
 
 class Spare:
-    """Blocks that are free: those who write one file after another use the same ones, a few for each thread in all."""
+    """Memory of blocks that are written: whoever writes one file after another uses the same, a few for each thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._blocks: list[_Block] = []
+        self._memory: list[npt.NDArray[np.uint8]] = []
 
     def __len__(self) -> int:
-        return len(self._blocks)
+        return len(self._memory)
 
-    def take(self) -> _Block:
+    def take(self) -> npt.NDArray[np.uint8]:
         with self._lock:
-            return self._blocks.pop() if self._blocks else _Block()
+            return self._memory.pop() if self._memory else _pages(BLOCK_BYTES)
 
-    def give(self, block: _Block) -> None:
-        block.filled = 0
-        with self._lock:
-            self._blocks.append(block)
+    def give(self, memory: npt.NDArray[np.uint8] | None) -> None:
+        if memory is not None:
+            with self._lock:
+                self._memory.append(memory)
 
 
 class Blocks:
@@ -72,7 +89,8 @@ class Blocks:
         self._file = file
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # a file takes one write at a time, and who waits in the kernel spins
-        self._blocks: dict[int, _Block] = {}  # those that are not full
+        self._page = _pages(PAGE_BYTES).data  # for a head; whose turn it is
+        self._blocks: dict[int, _Block] = {}  # those in which something is missing
         self._spare = spare
         self._unsynced = 0
         self._flusher: threading.Thread | None = None
@@ -90,22 +108,66 @@ class Blocks:
             view = view[count:]
             offset += count
 
+    def takes_apart(self, data: Buffer) -> bool:
+        """Whether `write_apart` spares copying these bytes: they are whole pages, and enough."""
+        if len(data) < APART_BYTES or len(data) % PAGE_BYTES or not self._file.is_direct:
+            return False
+        address: int = np.frombuffer(data, np.uint8).__array_interface__["data"][0]
+        return address % PAGE_BYTES == 0
+
+    @staticmethod
+    def place_apart(offset: int) -> int:
+        """Where bytes that are written apart begin, if what is before them in the file ends at `offset`."""
+        return (-(-offset // PAGE_BYTES) + 1) * PAGE_BYTES
+
+    def write_apart(self, offset: int, head: bytes, data: Buffer) -> None:
+        """Put whole pages of bytes to where `place_apart` says, from their own memory, and `head` right before them;
+        from `offset` to there are zeros. Raises StorageError."""
+        start = self.place_apart(offset)
+        first, end = start - PAGE_BYTES, start + len(data)
+        self.write_at(offset, bytes(first - offset))
+        with self._turn:
+            self._page[:] = bytes(PAGE_BYTES - len(head)) + head
+            self._file.write_at(first, self._page, data)
+        while first < end:
+            number, within = divmod(first, BLOCK_BYTES)
+            count = min(end - first, BLOCK_BYTES - within)
+            with self._lock:
+                block = self._blocks.setdefault(number, _Block())
+                block.apart.append((within, within + count))
+            self._filled(number, block, count)
+            first += count
+        self._wrote(len(data))
+
     def _fill(self, number: int, start: int, source: npt.NDArray[np.uint8]) -> None:
         with self._lock:
-            block = self._blocks.get(number)
-            if block is None:
-                block = self._blocks[number] = self._spare.take()
+            block = self._blocks.setdefault(number, _Block())
+            if block.memory is None:
+                block.memory = self._spare.take()
         np.copyto(block.memory[start : start + len(source)], source)  # without the interpreter's lock
+        self._filled(number, block, len(source))
+
+    def _filled(self, number: int, block: _Block, count: int) -> None:
+        """Write a block once nothing is missing in it."""
         with self._lock:
-            block.filled += len(source)
+            block.filled += count
             if block.filled < BLOCK_BYTES:
                 return
-        with self._turn:
-            self._file.write_at(number * BLOCK_BYTES, block.memory.data)
-        with self._lock:
             del self._blocks[number]
-            self._unsynced += BLOCK_BYTES
-        self._spare.give(block)
+        with self._turn:
+            self._write(number, block)
+        self._wrote(BLOCK_BYTES - sum(end - first for first, end in block.apart))
+
+    def _write(self, number: int, block: _Block) -> None:
+        """Write what is only in a block's memory, which is free then."""
+        if block.memory is not None:
+            for first, end in block.runs():
+                self._file.write_at(number * BLOCK_BYTES + first, block.memory[first:end].data)
+            self._spare.give(block.memory)
+
+    def _wrote(self, size: int) -> None:
+        with self._lock:
+            self._unsynced += size
         if not self._file.is_direct:
             self._flush_beside()
 
@@ -135,9 +197,7 @@ class Blocks:
             raise self._failure
         self._file.pass_cache(False)  # past which whole pages go alone
         while self._blocks:
-            number, block = self._blocks.popitem()
-            self._file.write_at(number * BLOCK_BYTES, block.memory[: block.filled].data)
-            self._spare.give(block)
+            self._write(*self._blocks.popitem())
         self._file.sync()
 
     def end_flush(self) -> None:

@@ -8,6 +8,8 @@
 
 H is the size of the store's hash. The file's name is the footer hash in hex: a pack names its own content. The entry
 before each payload repeats the footer's, so that a pack whose footer is damaged can still be read record by record.
+Ahead of a record there may be zeros, less than two pages of 4096 bytes, so that its payload begins with a page: such a
+payload can be written past the page cache from where it lies.
 
 Packs are written in version 2. Those of version 1, whose entries have all the same size, with room for one base, are
 read for ever. The magic of a record differs, so that each can be read though the header of its pack is damaged.

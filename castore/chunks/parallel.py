@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,16 +34,18 @@ class Pool:
 
     def __init__(self) -> None:
         self.size = threads()
-        self._executor: ThreadPoolExecutor | None = None
+        self.nice = 0  # how far the threads of what begins now step back behind their process
+        self._executors: dict[int, ThreadPoolExecutor] = {}  # by `nice`: a thread that stepped back cannot return
         self._pid = 0
 
     def _running(self) -> ThreadPoolExecutor:
-        if self._executor is None or self._pid != os.getpid():
+        if self._pid != os.getpid():
+            self._executors, self._pid = {}, os.getpid()
+        if self.nice not in self._executors:
             from concurrent.futures import ThreadPoolExecutor  # 10 ms that reading history has no use for
 
-            self._executor = ThreadPoolExecutor(self.size, thread_name_prefix="castore")
-            self._pid = os.getpid()
-        return self._executor
+            self._executors[self.nice] = ThreadPoolExecutor(self.size, "castore", _step_back, (self.nice,))
+        return self._executors[self.nice]
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """`work` of each item, in order. At most a few items a thread are taken ahead; the first error ends it all."""
@@ -62,6 +66,15 @@ class Pool:
                     future.exception()  # wait: no thread may still touch what the caller is about to free
 
     def close(self) -> None:
-        if self._executor is not None and self._pid == os.getpid():
-            self._executor.shutdown()
-        self._executor = None
+        if self._pid == os.getpid():
+            for executor in self._executors.values():
+                executor.shutdown()
+        self._executors = {}
+
+
+def _step_back(nice: int) -> None:
+    """Make this thread alone nicer; only Linux has priorities for threads (setpriority(2), "C library/kernel
+    differences")."""
+    if nice and sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nice)

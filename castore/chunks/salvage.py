@@ -11,6 +11,7 @@ from castore.chunks.hashing import checksum
 from castore.chunks.reader import PackFiles
 from castore.errors import CorruptError
 
+_GAP_BYTES = 8192  # no writer leaves more zeros between two records: see `pack`
 _WINDOW_BYTES = 1 << 20
 
 
@@ -33,9 +34,9 @@ def good_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entry,
 def intact_records(files: PackFiles, pack_id: bytes) -> Iterator[tuple[pack.Entry, bytes]]:
     """Every record whose entry makes sense and whose payload has its checksum, in the order of the file.
 
-    Each is read in the format that its magic names, since the pack's own header may be damaged. After damage the next
-    record is found by its magic; one that is found so inside another's payload does not survive its own checksum.
-    Raises FileNotFoundError.
+    Each is read in the format that its magic names, since the pack's own header may be damaged. After damage, and after
+    zeros that a writer left, the next record is found by its magic; one that is found so inside another's payload does
+    not survive its own checksum. Raises FileNotFoundError.
     """
     try:
         size = files.size(pack_id)
@@ -74,10 +75,11 @@ def _record(files: PackFiles, pack_id: bytes, at: int, size: int) -> tuple[pack.
 def _next_magic(files: PackFiles, pack_id: bytes, at: int, size: int) -> int | None:
     magic = re.compile(b"|".join(re.escape(fmt.record_magic) for fmt in files.formats))
     overlap = pack.RECORD_MAGIC_BYTES - 1
+    length = _GAP_BYTES
     while at < size:
-        window = files.read(pack_id, at, min(_WINDOW_BYTES + overlap, size - at))
+        window = files.read(pack_id, at, min(length + overlap, size - at))
         found = magic.search(window)
         if found is not None:
             return at + found.start()
-        at += _WINDOW_BYTES
+        at, length = at + length, _WINDOW_BYTES
     return None

@@ -47,14 +47,20 @@ class PackWriter:
 
     def append(self, entry: pack.Entry, payload: Buffer) -> pack.Entry:
         """Add a record; its offset is set here. A second record of one id takes the place of the first."""
-        header_bytes = self._format.record_header_bytes(len(entry.bases))
+        apart = self._blocks.takes_apart(payload)
         with self._lock:
             start = self.size
-            entry = dataclasses.replace(entry, offset=start + header_bytes)
-            self._entries[entry.id] = entry
-            self.size += header_bytes + len(payload)
-        self._blocks.write_at(start, self._format.record_header(entry))
-        self._blocks.write_at(entry.offset, payload)
+            offset = (
+                self._blocks.place_apart(start) if apart else start + self._format.record_header_bytes(len(entry.bases))
+            )
+            entry = self._entries[entry.id] = dataclasses.replace(entry, offset=offset)
+            self.size = offset + len(payload)
+        header = self._format.record_header(entry)
+        if apart:
+            self._blocks.write_apart(start, header, payload)
+        else:
+            self._blocks.write_at(start, header)
+            self._blocks.write_at(offset, payload)
         return entry
 
     def seal(self) -> SealedPack:

@@ -20,7 +20,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +143,12 @@ class _SystemCalls:
             self._meet(Operation("create", Path(path)))
         return os.open(path, flags, mode)
 
-    def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
-        data = data[: self._taken(len(data))]
-        self._meet(Operation("write", _path(fd), data=bytes(data), offset=offset))
-        return os.pwrite(fd, data, offset)
+    def pwritev(self, fd: int, parts: Sequence[memoryview], offset: int) -> int:
+        size = sum(len(part) for part in parts)
+        taken = self._taken(size)
+        data = b"".join(parts)[:taken]
+        self._meet(Operation("write", _path(fd), data=data, offset=offset))
+        return os.pwritev(fd, parts if taken == size else [data], offset)
 
     def write(self, fd: int, data: bytes) -> int:
         data = data[: self._taken(len(data))]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import CastoreError, UsageError
 from castore.history.names import check_name
 from castore.operations.details import details
-from castore.operations.effort import worthwhile
 from castore.operations.tier_content import content
 from castore.quiet import no_collection
 from castore.training.effort import AUTO, Effort
@@ -139,7 +138,7 @@ class Commits:
         with no_collection():  # thousands of nodes, none of which is garbage: looking for some held the loop up
             root, told, copied = self._copied(state, tiers, told)
             where = (copied.staged, copied.known, copied.segments)
-            job = Job(root, *where, self.branch, told, worthwhile(effort))
+            job = Job(root, *where, self.branch, told, effort)
         try:
             self._maker().submit(job, self._staged().segments, copied.pending)
             copied.pending.wait()

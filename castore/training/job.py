@@ -14,6 +14,7 @@ from castore.objects import nodes
 from castore.objects.commit import Commit
 from castore.operations.commit import commit_flat
 from castore.operations.details import Details
+from castore.operations.effort import worthwhile
 from castore.repo import Repository
 
 
@@ -47,7 +48,7 @@ class Known(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Job:
     """A commit to make. staged: the copy of each tensor of `root`, in the order of `nodes.tensors`. segments: number
-    and size of those it needs. worthwhile: see `codecs.choice.choose`."""
+    and size of those it needs. effort: see `operations.effort`."""
 
     root: nodes.Node
     staged: tuple[Staged, ...]
@@ -55,7 +56,7 @@ class Job:
     segments: tuple[tuple[int, int], ...]
     branch: str
     details: Details
-    worthwhile: float
+    effort: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def run(repo: Repository, job: Job, views: Mapping[int, memoryview]) -> Done:
     pairs = zip(nodes.tensors(job.root), job.staged, strict=True)
     sources = [_StagedSource(path, entry, staged, views[staged.segment]) for (path, entry), staged in pairs]
     known = {one.id: views[one.segment][one.offset : one.offset + one.nbytes] for one in job.known}
-    done = commit_flat(repo, job.root, sources, job.branch, job.details, known, job.worthwhile)
+    done = commit_flat(repo, job.root, sources, job.branch, job.details, known, worthwhile(job.effort))
     seconds = time.perf_counter() - started
     chunks = tuple(source.entry.chunks for source in sources)
     repo.events.bound()  # for the loop, which records what it hears of this one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,14 @@ from castore.chunks.blocks import Blocks, Spare
 from castore.errors import StorageError
 from castore.testing import faults
 
-BLOCK = 4096
+BLOCK = 4 * blocks.PAGE_BYTES
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", BLOCK)
+        patch.setattr(blocks, "APART_BYTES", blocks.PAGE_BYTES)
         yield
 
 
@@ -54,6 +56,62 @@ def test_bytes_that_come_in_any_order_from_many_threads_make_the_file(
         written.finish()
         file.close()
         assert (Path(directory) / "file").read_bytes() == data
+
+
+def pages(count: int) -> memoryview:
+    """Random bytes that begin with a page, as what a loop's copies lie in does."""
+    memory = mmap.mmap(-1, count * blocks.PAGE_BYTES)
+    memory[:] = os.urandom(len(memory))
+    return memoryview(memory)
+
+
+@given(
+    st.lists(st.integers(0, 3 * BLOCK) | st.integers(1, 9).map(pages), max_size=12),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_whole_pages_are_written_from_where_they_lie_among_others(
+    parts: list[int | memoryview], direct: bool, random: Random
+) -> None:
+    expected, work = b"", []
+    with TemporaryDirectory() as directory:
+        file = _fs.File.create(Path(directory) / "file")
+        written = Blocks(file, direct, Spare())
+        for part in parts:
+            data, head, at = (
+                (os.urandom(part), b"", len(expected)) if isinstance(part, int) else (part, b"head", len(expected))
+            )
+            if isinstance(part, int):
+                work.append((written.write_at, (at, data)))
+                expected += data
+            elif written.takes_apart(data):
+                assert direct
+                start = written.place_apart(at)
+                work.append((written.write_apart, (at, head, data)))
+                expected += bytes(start - at - len(head)) + head + data
+            else:
+                assert not direct or not can_pass_cache(Path(directory))
+                work.append((written.write_at, (at, head + bytes(data))))
+                expected += head + data
+        random.shuffle(work)
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(lambda one: one[0](*one[1]), work))
+        written.finish()
+        file.close()
+        assert (Path(directory) / "file").read_bytes() == expected
+
+
+def test_only_what_is_whole_pages_is_written_from_where_it_lies(tmp_path: Path) -> None:
+    file = _fs.File.create(tmp_path / "file")
+    written = Blocks(file, True, Spare())
+    data = pages(3)
+    assert written.takes_apart(data) == can_pass_cache(tmp_path)
+    assert not written.takes_apart(data[1:])
+    assert not written.takes_apart(data[:-1])
+    assert not written.takes_apart(data[512 : 512 + 2 * blocks.PAGE_BYTES])
+    assert not written.takes_apart(data[: blocks.PAGE_BYTES // 2])
+    written.finish()
+    file.close()
 
 
 def test_whole_blocks_go_past_the_page_cache_and_the_rest_through_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -30,6 +31,12 @@ def state(seed: int) -> dict[str, Any]:
     """Three chunks that move a little from seed to seed, one that never does, and a number."""
     step = torch.randn(2500, generator=torch.Generator().manual_seed(seed))
     return {"model": {"weight": torch.arange(2500) / 7 + 1e-4 * step}, "frozen": torch.arange(900), "step": seed}
+
+
+def in_pages(seed: int) -> torch.Tensor:
+    """Three chunks, each a page of memory."""
+    memory = torch.frombuffer(mmap.mmap(-1, 3 * mmap.PAGESIZE), dtype=torch.float32)
+    return memory.copy_(torch.randn(len(memory), generator=torch.Generator().manual_seed(seed)))
 
 
 @dataclass(slots=True)
@@ -120,17 +127,21 @@ def delta_commit(scene: Scene) -> None:
 
 @scenario
 def commit_in_haste(scene: Scene) -> None:
-    """Commits that are left as they are, in blocks that go past the page cache, the second on top of the first."""
+    """Commits that are left as they are, in blocks and from whole pages that go past the page cache, the second on top
+    of the first."""
     with scene.open() as store:
         scene.commit(store, 1)
-        whole, blocks.BLOCK_BYTES = blocks.BLOCK_BYTES, 4096  # a state of these scenarios would not fill one
+        whole, apart = blocks.BLOCK_BYTES, blocks.APART_BYTES
+        blocks.BLOCK_BYTES, blocks.APART_BYTES = 8192, 4096  # a state of these scenarios would not fill one
         try:
             with scene.recorded(store) as record:
                 for seed in (2, 3):
-                    assert scene.commit(store, seed, effort="fast").stats.total.delta_bytes == 0
+                    staged = {**state(seed), "staged": in_pages(seed)}
+                    made = scene.commit_state(store, staged, step=seed, effort="fast")
+                    assert made.stats.total.delta_bytes == 0
                     record.acknowledge(store)
         finally:
-            blocks.BLOCK_BYTES = whole
+            blocks.BLOCK_BYTES, blocks.APART_BYTES = whole, apart
 
 
 @scenario
