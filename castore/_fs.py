@@ -102,8 +102,9 @@ class File:
                 try:
                     written = os.pwritev(self._fd, views, offset)
                 except OSError as error:
-                    if error.errno == errno.EINVAL and self.is_direct:
-                        self.pass_cache(False)  # a file system that only says that it can
+                    if error.errno in (errno.EINVAL, errno.EFAULT) and self.is_direct:
+                        # A file system that only says that it can, or a driver's memory that the disk may not read.
+                        self.pass_cache(False)
                         continue
                     raise
                 if written == 0:
