@@ -250,11 +250,20 @@ def _parts(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:
         yield from zip(a.keys(), b.keys(), strict=False)
         yield from zip(a.values(), b.values(), strict=False)
     elif isinstance(a, set | frozenset):
-        yield from zip(sorted(a, key=repr), sorted(b, key=repr), strict=False)
+        yield from zip(sorted(a, key=_rank), sorted(b, key=_rank), strict=False)
     elif isinstance(a, list | tuple | deque):
         yield from zip(a, b, strict=False)
     if hasattr(a, "__dict__") and isinstance(a, dict | argparse.Namespace | types.SimpleNamespace):
         yield vars(a), vars(b)
+
+
+def _rank(value: Any) -> str:
+    """A text by which members of a set can be put in order: `repr`, in which sets have none."""
+    if isinstance(value, frozenset):
+        return f"{{{', '.join(sorted(map(_rank, value)))}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_rank, value))})"
+    return repr(value)
 
 
 def _same_outside(a: Any, b: Any) -> bool:
