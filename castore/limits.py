@@ -8,6 +8,7 @@ from __future__ import annotations
 
 KIB = 1 << 10
 MIB = 1 << 20
+PAGE_BYTES = 4096  # of memory, and a multiple of what any disk asks for past the page cache
 
 # Chunks and records
 MAX_CHUNK_BYTES = 16 * MIB  # 1 Mi elements of complex128

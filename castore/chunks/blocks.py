@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from castore.errors import StorageError
-from castore.limits import KIB, MIB
+from castore.limits import KIB, MIB, PAGE_BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from castore import _fs
     from castore.codecs.base import Buffer
 
-PAGE_BYTES = 4096  # a multiple of what any disk asks for
 BLOCK_BYTES = 4 * MIB
 APART_BYTES = 128 * KIB  # from here on a write of its own costs less than a copy
 FLUSH_BYTES = 8 * MIB
@@ -48,9 +47,8 @@ class _Block:
             if start < first:
                 yield start, first
             start = last
-        end = self.filled
-        if start < end:
-            yield start, end
+        if start < self.filled:
+            yield start, self.filled
 
 
 class Spare:
@@ -67,10 +65,9 @@ class Spare:
         with self._lock:
             return self._memory.pop() if self._memory else _pages(BLOCK_BYTES)
 
-    def give(self, memory: npt.NDArray[np.uint8] | None) -> None:
-        if memory is not None:
-            with self._lock:
-                self._memory.append(memory)
+    def give(self, memory: npt.NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._memory.append(memory)
 
 
 class Blocks:

@@ -10,8 +10,9 @@ from castore.chunks import pack
 from castore.chunks.hashing import checksum
 from castore.chunks.reader import PackFiles
 from castore.errors import CorruptError
+from castore.limits import PAGE_BYTES
 
-_GAP_BYTES = 8192  # no writer leaves more zeros between two records: see `pack`
+_GAP_BYTES = 2 * PAGE_BYTES  # no writer leaves as many zeros ahead of a record: see `pack`
 _WINDOW_BYTES = 1 << 20
 
 

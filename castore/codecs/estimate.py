@@ -34,9 +34,8 @@ def estimate(raw: Buffer, dtype: DType, base: Buffer | None) -> dict[int, float]
 def glance(raw: Buffer, dtype: DType, base: Buffer | None) -> tuple[float, int]:
     """(the least fraction of `estimate`, its codec's id), from an eighth of its sample and without kernels, which take
     a process a tenth of a second and 60 MB to load. What is noise down to the middle of its words, by itself and less
-    the base, is not looked at more closely, which takes ten times as long: it counts as 1.0.
-
-    What comes below half of the raw size is never missed by that, but as samples miss things.
+    the base, is not looked at more closely, which takes ten times as long: it counts as 1.0, and no
+    coder brings it below half of its size.
     """
     words = _sample(raw, dtype, GLANCE)
     before = None if base is None else _sample(base, dtype, GLANCE)

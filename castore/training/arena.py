@@ -17,8 +17,6 @@ from typing import Protocol
 
 from castore.errors import StorageError
 
-PAGE_BYTES = 4096
-
 
 class Releasable(Protocol):
     def release(self) -> None: ...

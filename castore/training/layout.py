@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 import torch
 
+from castore.limits import PAGE_BYTES
 from castore.objects import nodes
 from castore.state.live.sources import BytesSource, TensorSource
 from castore.state.roles import forgetful
@@ -161,4 +162,4 @@ def is_large(source: TensorSource) -> bool:
 
 def place_bytes(nbytes: int) -> int:
     """What a place for so many bytes takes: whole pages."""
-    return -(-nbytes // arena.PAGE_BYTES) * arena.PAGE_BYTES
+    return -(-nbytes // PAGE_BYTES) * PAGE_BYTES

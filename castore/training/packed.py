@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from castore.limits import PAGE_BYTES
 from castore.state.live.sources import TensorSource
 from castore.training import copying
-from castore.training.arena import PAGE_BYTES, Segment
+from castore.training.arena import Segment
 from castore.training.devices import Pin, device_of
 
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import torch
 
-from castore.training import arena
+from castore.limits import PAGE_BYTES
 from castore.training.arena import Segment
 from castore.training.devices import Pin
 
@@ -39,8 +39,8 @@ class Readying:
         self._thread.start()
 
     def _touch(self, segment: Segment, first: int, last: int) -> None:
-        pages = np.frombuffer(segment.view, np.uint8, last - first, first)[:: arena.PAGE_BYTES]
-        step = _PIECE_BYTES // arena.PAGE_BYTES
+        pages = np.frombuffer(segment.view, np.uint8, last - first, first)[::PAGE_BYTES]
+        step = _PIECE_BYTES // PAGE_BYTES
         for start in range(0, len(pages), step):
             if self._stopped.is_set():
                 return

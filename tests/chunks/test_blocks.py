@@ -19,16 +19,17 @@ from castore import _fs
 from castore.chunks import blocks
 from castore.chunks.blocks import Blocks, Spare
 from castore.errors import StorageError
+from castore.limits import PAGE_BYTES
 from castore.testing import faults
 
-BLOCK = 4 * blocks.PAGE_BYTES
+BLOCK = 4 * PAGE_BYTES
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", BLOCK)
-        patch.setattr(blocks, "APART_BYTES", blocks.PAGE_BYTES)
+        patch.setattr(blocks, "APART_BYTES", PAGE_BYTES)
         yield
 
 
@@ -60,7 +61,7 @@ def test_bytes_that_come_in_any_order_from_many_threads_make_the_file(
 
 def pages(count: int) -> memoryview:
     """Random bytes that begin with a page, as what a loop's copies lie in does."""
-    memory = mmap.mmap(-1, count * blocks.PAGE_BYTES)
+    memory = mmap.mmap(-1, count * PAGE_BYTES)
     memory[:] = os.urandom(len(memory))
     return memoryview(memory)
 
@@ -78,21 +79,15 @@ def test_whole_pages_are_written_from_where_they_lie_among_others(
         file = _fs.File.create(Path(directory) / "file")
         written = Blocks(file, direct, Spare())
         for part in parts:
-            data, head, at = (
-                (os.urandom(part), b"", len(expected)) if isinstance(part, int) else (part, b"head", len(expected))
-            )
-            if isinstance(part, int):
+            at, data = len(expected), os.urandom(part) if isinstance(part, int) else part
+            apart = written.takes_apart(data)
+            assert apart == (data is part and direct and can_pass_cache(Path(directory)))
+            if apart:
+                work.append((written.write_apart, (at, b"head", data)))
+                expected += bytes(written.place_apart(at) - at - 4) + b"head" + data
+            else:
                 work.append((written.write_at, (at, data)))
                 expected += data
-            elif written.takes_apart(data):
-                assert direct
-                start = written.place_apart(at)
-                work.append((written.write_apart, (at, head, data)))
-                expected += bytes(start - at - len(head)) + head + data
-            else:
-                assert not direct or not can_pass_cache(Path(directory))
-                work.append((written.write_at, (at, head + bytes(data))))
-                expected += head + data
         random.shuffle(work)
         with ThreadPoolExecutor(3) as threads:
             list(threads.map(lambda one: one[0](*one[1]), work))
@@ -108,8 +103,8 @@ def test_only_what_is_whole_pages_is_written_from_where_it_lies(tmp_path: Path) 
     assert written.takes_apart(data) == can_pass_cache(tmp_path)
     assert not written.takes_apart(data[1:])
     assert not written.takes_apart(data[:-1])
-    assert not written.takes_apart(data[512 : 512 + 2 * blocks.PAGE_BYTES])
-    assert not written.takes_apart(data[: blocks.PAGE_BYTES // 2])
+    assert not written.takes_apart(data[512 : 512 + 2 * PAGE_BYTES])
+    assert not written.takes_apart(data[: PAGE_BYTES // 2])
     written.finish()
     file.close()
 

@@ -15,22 +15,16 @@ from castore.chunks import blocks, salvage
 from castore.chunks.session import Put
 from castore.codecs.choice import FAST_WORTHWHILE
 from castore.repo import Repository
-from tests.chunks.test_blocks import can_pass_cache
+from tests.chunks.test_blocks import can_pass_cache, pages
 
+APART = blocks.APART_BYTES // mmap.PAGESIZE  # pages
 FLOAT32 = dtypes.by_name("float32")
-
-
-def in_pages(nbytes: int) -> memoryview:
-    """Random bytes that begin with a page."""
-    memory = mmap.mmap(-1, nbytes)
-    memory[:] = os.urandom(nbytes)
-    return memoryview(memory)
 
 
 def test_records_at_pages_are_found_by_the_footer_and_without_it(tmp_path: Path) -> None:
     repo.create(tmp_path / ".castore")
     with contextlib.closing(Repository(tmp_path / ".castore")) as store:
-        raws = [in_pages(blocks.APART_BYTES * (1 + number % 3)) for number in range(40)]
+        raws = [pages(APART * (1 + number % 3)) for number in range(40)]
         raws[7::8] = [memoryview(os.urandom(5000 + 4 * number)) for number in range(5)]  # among them some that do not
         with store.chunks.session(worthwhile=FAST_WORTHWHILE) as session:
             ids = [one.id for one in session.put_chunks([Put(raw, FLOAT32) for raw in raws])]
@@ -51,9 +45,7 @@ def test_records_at_pages_are_found_by_the_footer_and_without_it(tmp_path: Path)
 
 
 def test_arrays_in_pages_come_back_after_a_commit_in_haste(tmp_path: Path) -> None:
-    state = {
-        str(number): np.frombuffer(in_pages(blocks.APART_BYTES + 4096 * number), np.float32) for number in range(6)
-    }
+    state = {str(number): np.frombuffer(pages(APART + number), np.float32) for number in range(6)}
     with castore.open(tmp_path, create=True) as store:
         store.commit(state, effort="fast")
         loaded = store.load("main")

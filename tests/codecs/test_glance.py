@@ -7,11 +7,11 @@ import pytest
 
 from castore import dtypes
 from castore.codecs import PLANES, SUB_PLANES, XOR_PLANES
-from castore.codecs.choice import FAST_WORTHWHILE
+from castore.codecs.choice import FAST_WORTHWHILE, GLANCE_WORTHWHILE
 from castore.codecs.estimate import estimate, glance
 
 FLOAT32 = dtypes.by_name("float32")
-LIMIT = FAST_WORTHWHILE
+LIMIT = GLANCE_WORTHWHILE * FAST_WORTHWHILE
 _random = np.random.default_rng(3)
 BEFORE = _random.standard_normal(1 << 17, np.float32)
 NOISE = _random.standard_normal(1 << 17, np.float32)
