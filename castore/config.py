@@ -14,7 +14,8 @@ from castore.errors import CorruptError, StoreNotFoundError, UnsupportedStoreErr
 FORMAT_VERSION = 1
 CHECKS = "checks"  # small files have checksums
 RANS = "rans"  # tokens may be coded in 64 lanes
-FEATURES = frozenset({"packs-2", "provenance", CHECKS, RANS})  # required features: what this version's writing needs
+NO_SIGNS = "no-signs"  # words of `exponents` may lie as they are, not rotated
+FEATURES = frozenset({"packs-2", "provenance", CHECKS, RANS, NO_SIGNS})  # required features: what writing needs
 RETENTION = "retention"  # needed once something was dropped or pinned
 TIERS = "tiers"  # needed once a commit was moved to another tier
 LOW_RANK = "low-rank"  # needed once repack coded differences of low rank

@@ -72,14 +72,16 @@ def _ways(dtype: DType, base: Words | None) -> list[tuple[int, Transform, Words 
 
 
 def standalone_planes(raw: Buffer, dtype: DType) -> tuple[float, bool]:
-    """(what fraction of the raw size `planes` would take, whether there is structure below the top byte to gain from).
+    """(what fraction of the raw size `planes` or `exponents` would take, whether there is structure below the top byte
+    to gain from).
 
     `raw` is not empty.
     """
     words = _sample(raw, dtype)
     width = dtype.word
     rows: Bytes = np.empty((width, words.size), np.uint8)
-    kernels.split(Transform.ROTATE if width > 1 else Transform.PLAIN, words, None, rows)
+    has_signs = int(words.max()) >> (8 * width - 1)  # without, `exponents` does not rotate words, and gains as much
+    kernels.split(Transform.ROTATE if width > 1 and has_signs else Transform.PLAIN, words, None, rows)
     sample = entropies(rows)
     below = sample.bits[: width - 1]
     has_structure = any(bits <= RAW_BITS for bits in below) or probe(np.frombuffer(raw, np.uint8)) < _REPEATS

@@ -38,15 +38,17 @@ class Coded:
     token_bits: int
 
 
-def occupied(words: Words) -> NDArray[np.bool_]:
-    """Which units of UNIT words are not all zero, of n words, n a multiple of LANES."""
+def occupied(words: Words) -> tuple[NDArray[np.bool_], bool]:
+    """(which units of UNIT words are not all zero, whether a word has its top bit), of n words, n a multiple of LANES."""
     flags = np.empty(-(-words.size // UNIT), np.bool_)
-    _kernel("occupied", 0)(words.view(np.uint64), UNIT * words.itemsize // 8, flags)
-    return flags
+    bits = _kernel("occupied", 0)(words.view(np.uint64), UNIT * words.itemsize // 8, flags)
+    return flags, bool(np.array([bits], np.uint64).view(words.dtype).max() >> (8 * words.itemsize - 1))
 
 
-def encode(words: Words, step: int, header_bytes: int, coder: Coder) -> Coded:
+def encode(words: Words, shift: int, step: int, header_bytes: int, coder: Coder) -> Coded:
     """Code `words` [n], n > 0 a multiple of LANES; every `step`-th unit is counted for the frequencies.
+
+    shift: 1 to rotate words left by one bit first; 0 to take them as they are, where none has its top bit.
 
     What is returned is this thread's scratch memory, valid until its next call; `header_bytes` of it are free before
     the tokens.
@@ -55,27 +57,33 @@ def encode(words: Words, step: int, header_bytes: int, coder: Coder) -> Coded:
     end = token_end + words.nbytes - words.size
     out = scratch.array("out", max(end + 64, 4096), np.uint8)
     symbols = scratch.array("symbols", BLOCK, np.uint16)
-    found = _counted(words, step, symbols, out)
+    found = _counted(words, shift, step, symbols, out)
     frequencies, tables = encoder_tables(coder, found, 1, found.size, SYMBOLS)
     states = coder.resting()
-    first = _kernel("encode", words.itemsize)(words, *tables, out, token_end, symbols, states, met())
+    first = _kernel("encode", words.itemsize)(words, shift, *tables, out, token_end, symbols, states, met())
     out[end : end + PAD_BYTES] = 0
     data = out[: end + PAD_BYTES]
     return Coded(coder.written(states), frequencies, data, first >> 3, token_end * 8 - first)
 
 
-def _counted(words: Words, step: int, symbols: NDArray[np.uint16], planes: Bytes) -> NDArray[np.int64]:
+def _counted(words: Words, shift: int, step: int, symbols: NDArray[np.uint16], planes: Bytes) -> NDArray[np.int64]:
     """How often each top byte occurs, from 0 to the last that does; 1 at least for every one that may."""
     extremes = scratch.array("extremes", 3 * LANES, words.dtype)
     counts = scratch.array("counts", 2 * SYMBOLS, np.uint32)
     units = max(words.size - UNIT, -1) // (UNIT * step) + 1
     found = scratch.array("found", SYMBOLS, np.int64)
-    last = _kernel("survey", words.itemsize)(words, units, step, symbols, planes, extremes, counts, found)
+    last = _kernel("survey", words.itemsize)(words, shift, units, step, symbols, planes, extremes, counts, found)
     return found[: last + 1]
 
 
 def decode(
-    frequencies: Frequencies, coder: Coder, states: NDArray[np.uint32], data: Bytes, token_bits: int, out: Words
+    frequencies: Frequencies,
+    shift: int,
+    coder: Coder,
+    states: NDArray[np.uint32],
+    data: Bytes,
+    token_bits: int,
+    out: Words,
 ) -> bool:
     """Fill `out` [n]. False if the stream is damaged; `out` is then undefined.
 
@@ -88,7 +96,7 @@ def decode(
     symbols, spare = scratch.array("tokens", BLOCK, np.uint8), scratch.array("spare", SPARE_BYTES, np.uint8)
     bits = coder.table_bits if coder.is_rans else 0
     at = _kernel("decode", out.itemsize)(
-        table, bits, data, 8 * end - token_bits, end, symbols, _NO_CONTEXTS, final, spare, out
+        table, bits, data, 8 * end - token_bits, end, symbols, _NO_CONTEXTS, final, spare, out, shift
     )
     return bool(at == 8 * end) and bool((final == coder.rest).all())
 
@@ -105,13 +113,13 @@ def _signatures(name: str, width: int) -> tuple[Any, tuple[Any, ...]]:
     counts, found_type = array_type(t.uint32, writable=True), array_type(t.int64, writable=True)
     found: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "occupied": (exponent_native.occupied, (words, n, array_type(t.boolean, writable=True))),
-        "survey": (exponent_native.survey, (words, n, n, shorts, bytes_out, out_words, counts, found_type)),
-        "encode": (exponent_native.encode, (words, *encoder_types(), bytes_out, n, shorts, counts, counts)),
+        "survey": (exponent_native.survey, (words, n, n, n, shorts, bytes_out, out_words, counts, found_type)),
+        "encode": (exponent_native.encode, (words, n, *encoder_types(), bytes_out, n, shorts, counts, counts)),
         "decode": (
             exponent_native.decode,
             (
                 *(array_type(t.uint32), n, array_type(t.uint8), n, n, bytes_out, array_type(t.uint16)),
-                *(counts, bytes_out, out_words),
+                *(counts, bytes_out, out_words, n),
             ),
         ),
     }

@@ -152,13 +152,14 @@ def forged_ordered_delta(dtype: DType, count: int, rng: Generator) -> bytes:
 
 
 def forged_exponents(dtype: DType, count: int, rng: Generator) -> bytes:
-    first = int(rng.integers(256))
-    width = int(rng.integers(256 - first))
+    no_signs = int(rng.integers(2))
+    first = int(rng.integers(256 >> no_signs))
+    width = int(rng.integers((256 >> no_signs) - first))
     has_units, bitmap, coded = units(rng, count)
     by, first_states = coder(rng, coded)
     token_bits = bits(rng, by.table_bits * coded)
     token_bits -= token_bits % 16 if by.is_rans else 0
-    head = struct.pack("<BBBBI", by.byte, has_units, first, width, token_bits)
+    head = struct.pack("<BBBBI", by.byte, has_units + 2 * no_signs, first, width, token_bits)
     streams = rng.bytes(-(-token_bits // 8) + (dtype.word - 1) * coded + 8)
     return head + first_states + row(rng, width + 1, 1 << by.table_bits) + bitmap + streams
 

@@ -33,9 +33,13 @@ TANS, RANS = (Coder(is_rans, kernels.TABLE_BITS) for is_rans in (False, True))
 a_chunk = st.sampled_from(list(pairs(F32, 1)))
 
 
-def frequencies_of(words: Words, step: int, table_bits: int) -> NDArray[np.uint16]:
+def without_signs(words: Words) -> Words:
+    return words & words.dtype.type((1 << (8 * words.itemsize - 1)) - 1)
+
+
+def frequencies_of(words: Words, step: int, table_bits: int, shift: int = 1) -> NDArray[np.uint16]:
     """Of what is counted, and 1 at least for every top byte between the extremes of those that occur."""
-    tokens = reference.split(words)[-1]
+    tokens = reference.split(words, shift)[-1]
     unit = np.arange(words.size) // kernels.UNIT
     seen = (unit % step == 0) & (unit < words.size // kernels.UNIT)
     counts = np.bincount(tokens[seen], minlength=256)
@@ -50,12 +54,17 @@ def frequencies_of(words: Words, step: int, table_bits: int) -> NDArray[np.uint1
 
 
 def assert_coded_as_the_reference_does(words: Words, step: int) -> None:
-    """By each coder that so many words may have, on any machine."""
+    """By each coder that so many words may have, on any machine; and without their signs, not rotated."""
+    assert_coded_alike(words, 1, step)
+    assert_coded_alike(without_signs(words), 0, step)
+
+
+def assert_coded_alike(words: Words, shift: int, step: int) -> None:
     for coder in [TANS] if words.size % RANS_LANES else [TANS, RANS]:
-        coded = kernels.encode(words, step, ROOM, coder)
-        frequencies = frequencies_of(words, step, coder.table_bits)
+        coded = kernels.encode(words, shift, step, ROOM, coder)
+        frequencies = frequencies_of(words, step, coder.table_bits, shift)
         assert np.array_equal(coded.frequencies, frequencies[0])
-        expected = reference.encode(words, frequencies, coder)
+        expected = reference.encode(words, shift, frequencies, coder)
         states = coder.read(memoryview(coded.states))
         assert states is not None
         assert (states.tolist(), coded.token_bits) == (expected.states, expected.token_bits)
@@ -63,9 +72,9 @@ def assert_coded_as_the_reference_does(words: Words, step: int) -> None:
         data = coded.data[coded.start :]
         assert data.tobytes() == expected.tokens + expected.planes + bytes(PAD)
         out = ~words
-        assert kernels.decode(frequencies, coder, states, data, coded.token_bits, out)
+        assert kernels.decode(frequencies, shift, coder, states, data, coded.token_bits, out)
         assert np.array_equal(out, words)
-        found = reference.decode(frequencies, coder, expected, words.dtype, words.size)
+        found = reference.decode(frequencies, shift, coder, expected, words.dtype, words.size)
         assert found is not None
         assert np.array_equal(found, words)
 
@@ -100,10 +109,10 @@ def test_tables_of_every_size_are_read(dtype: DType, table_bits: int, is_rans: b
     coder = Coder(is_rans, table_bits)
     words = noise(dtype, 1088, 3) >> kind(dtype).type(5)  # as many top bytes as fit into the smallest table
     frequencies = frequencies_of(words, 1, table_bits)
-    coded = reference.encode(words, frequencies, coder)
+    coded = reference.encode(words, 1, frequencies, coder)
     data = np.frombuffer(coded.tokens + coded.planes + bytes(PAD), np.uint8)
     out = np.empty_like(words)
-    assert kernels.decode(frequencies, coder, np.array(coded.states, np.uint32), data, coded.token_bits, out)
+    assert kernels.decode(frequencies, 1, coder, np.array(coded.states, np.uint32), data, coded.token_bits, out)
     assert np.array_equal(out, words)
 
 
@@ -142,6 +151,33 @@ def test_decode_undoes_encode_where_only_some_units_are_not_zero(
     payload = payload_of(words, dtype)
     assert decoded(payload, dtype, words.nbytes) == words.tobytes()
     assert len(payload) <= words.nbytes * 9 / 8 + 16 * 9 / 8 * dtype.word + 600
+
+
+@pytest.mark.parametrize("dtype", SUPPORTED, ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("count", [7, 256, 1040, 5007])
+def test_words_without_a_sign_are_not_rotated_and_a_single_sign_is_enough(dtype: DType, count: int) -> None:
+    count *= dtype.width // dtype.word
+    words = without_signs(noise(dtype, count, 4)) | kind(dtype).type(1)
+    payload = payload_of(words, dtype)
+    assert header(payload)["flags"] == NO_SIGNS
+    assert decoded(payload, dtype, words.nbytes) == words.tobytes()
+    for at in (0, count // 2, count - 1):  # the last of them is not in a whole vector
+        signed = words.copy()
+        signed[at] |= kind(dtype).type(1 << (8 * dtype.word - 1))
+        payload = payload_of(signed, dtype)
+        assert header(payload)["flags"] == 0
+        assert decoded(payload, dtype, words.nbytes) == signed.tobytes()
+
+
+def test_words_that_are_not_rotated_have_no_top_byte_above_127() -> None:
+    words = without_signs(noise(F32, 256, 5))
+    payload = payload_of(words, F32)
+    good = header(payload)
+    assert good["first"] + good["width"] <= 127
+    decoded(payload, F32, words.nbytes)
+    for first in range(128 - good["width"], 256 - good["width"]):
+        with pytest.raises(CorruptError, match="makes no sense"):
+            decoded(with_header(payload, first=first), F32, words.nbytes)
 
 
 @pytest.mark.parametrize("offset", [1, 2, 3])
@@ -184,7 +220,7 @@ def test_rows_of_zeros_cost_a_bit_for_each_256_words(dtype: DType) -> None:
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=lambda dtype: dtype.name)
 def test_weights_take_the_entropy_of_their_exponents_and_the_bytes_below(dtype: DType) -> None:
     raw, _ = trained_as(dtype, 1 << 18)
-    tokens = reference.split(np.frombuffer(raw, kind(dtype)))[-1]
+    tokens = reference.split(np.frombuffer(raw, kind(dtype)), 1)[-1]
     counts = np.bincount(tokens)
     counts = counts[counts > 0]
     entropy = tokens.size * np.log2(tokens.size) - (counts * np.log2(counts)).sum()
@@ -203,6 +239,19 @@ def test_weights_that_stand_alone_are_coded_as_exponents_and_not_larger_than_in_
     assert size <= len(codecs.by_id(codecs.PLANES).encode(raw, dtype, None))
 
 
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=lambda dtype: dtype.name)
+def test_squares_are_coded_as_exponents_and_save_their_sign(dtype: DType) -> None:
+    """As exp_avg_sq is; planes spend an entropy coder on the byte that the sign is in."""
+    raw, _ = trained_as(dtype)
+    squares = without_signs(np.frombuffer(raw, kind(dtype)))
+    encoded = choice.choose(squares.tobytes(), dtype, None)
+    assert encoded.codec_id == codecs.EXPONENTS
+    assert decoded(encoded.payload, dtype, len(raw)) == squares.tobytes()
+    with_signs = len(choice.choose(raw, dtype, None).payload)
+    assert with_signs - len(encoded.payload) >= 0.8 * squares.size / 8
+
+
 # Payloads that lie.
 
 
@@ -215,7 +264,8 @@ def victim() -> tuple[bytes, bytes]:
 
 
 FORM = "<BBBBI"
-FIELDS = ["coder", "has_units", "first", "width", "token_bits"]
+FIELDS = ["coder", "flags", "first", "width", "token_bits"]
+HAS_UNITS, NO_SIGNS = 1, 2
 
 
 def header(payload: bytes) -> dict[str, int]:
@@ -228,7 +278,7 @@ def with_header(payload: bytes, **fields: int) -> bytes:
 
 def tokens_at(payload: bytes) -> int:
     found = header(payload)
-    return ROWS + 2 * (found["width"] + 1) + found["has_units"]
+    return ROWS + 2 * (found["width"] + 1) + (found["flags"] & HAS_UNITS)
 
 
 def test_a_payload_cut_anywhere_is_refused(victim: tuple[bytes, bytes]) -> None:
@@ -243,7 +293,8 @@ def test_headers_that_do_not_fit_are_refused(victim: tuple[bytes, bytes]) -> Non
     payload, raw = victim
     good = header(payload)
     wrong = [with_header(payload, coder=value) for value in range(256) if value != good["coder"]]
-    wrong += [with_header(payload, has_units=value) for value in range(256) if value != good["has_units"]]
+    assert good["flags"] == HAS_UNITS
+    wrong += [with_header(payload, flags=value) for value in range(256) if value & ~NO_SIGNS != HAS_UNITS]
     wrong += [with_header(payload, first=value) for value in range(256 - good["width"], 256)]
     wrong += [with_header(payload, width=value) for value in range(256) if value != good["width"]]
     bits = good["token_bits"]

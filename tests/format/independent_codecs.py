@@ -273,12 +273,12 @@ def read_exponents(payload: bytes, dtype: int, raw_length: int) -> bytes:
     check(dtype in ROTATED and raw_length % WORDS[dtype] == 0, "exponents record")
     word = WORDS[dtype]
     parts = Parts(payload, "<BBBBI")
-    coder, has_bitmap, f, less, b = parts.header
+    coder, flags, f, less, b = parts.header
     states = parts.states(coder)
-    check(has_bitmap <= 1 and f + less < 256, "ranges")
+    check(flags <= 3 and f + less < (128 if flags & 2 else 256), "ranges")
     frequencies = [0] * f + parts.shorts(less + 1)
     words = np.zeros(raw_length // word, f"<u{word}")
-    coded = parts.coded(has_bitmap, len(words))
+    coded = parts.coded(flags & 1, len(words))
     c = -(-int(coded.sum()) // 16) * 16
     tokens, planes = parts.take(-(-b // 8)), parts.take((word - 1) * c)
     parts.take(8)
@@ -289,7 +289,9 @@ def read_exponents(payload: bytes, dtype: int, raw_length: int) -> bytes:
     )
     for k in range(word - 1):
         rotated |= np.frombuffer(planes, np.uint8, c, k * c).astype(words.dtype) << words.dtype.type(8 * k)
-    words[coded] = ((rotated >> words.dtype.type(1)) | (rotated << words.dtype.type(8 * word - 1)))[: coded.sum()]
+    if not flags & 2:
+        rotated = (rotated >> words.dtype.type(1)) | (rotated << words.dtype.type(8 * word - 1))
+    words[coded] = rotated[: coded.sum()]
     return words.tobytes()
 
 

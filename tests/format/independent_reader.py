@@ -101,7 +101,7 @@ class IndependentReader:
         self.root = root
         config = tomllib.loads((root / "castore.toml").read_text("utf-8"))
         check(config["format_version"] == 1, "format version")
-        known = {"packs-2", "provenance", "retention", "tiers", "checks", "rans", "low-rank"}
+        known = {"packs-2", "provenance", "retention", "tiers", "checks", "rans", "no-signs", "low-rank"}
         check(set(config.get("required_features", [])) <= known, "required features")
         self.hash = config.get("hash", "xxh3-128")
         self.id_bytes, self.digest = HASHES[self.hash]
