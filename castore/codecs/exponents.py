@@ -1,8 +1,8 @@
 """Codec 7: floats that stand alone: exponents as tokens, sign and mantissa as they are; for words of 2, 4 and 8 bytes.
 
-Words are rotated left by one bit, unless none of them has a sign. Their top byte, which is the exponent or most of it, is
-coded by tANS or rANS (Duda 2013); the bytes below, close to uniform in trained weights, are stored as planes. Units of
-256 words that are all zero may be left out.
+Words are rotated left by one bit, unless none of them has a sign. Their top byte, which is the exponent or most of it,
+is coded by tANS or rANS (Duda 2013); the bytes below, close to uniform in trained weights, are stored as planes. Units
+of 256 words that are all zero may be left out.
 
     offset  bytes  field
     0       1      coder: q, log2 of what frequencies sum to, for tANS; 128 + q for rANS
@@ -66,12 +66,16 @@ class ExponentsCodec:
         bitmap = layout.pack_units(units)
         if not coded_words.size:
             none = bytes(_PLAIN.states_bytes)
-            return self._front(_PLAIN, _flags(units, 1), 0, np.zeros(1, np.uint16), none, bitmap, 0) + bytes(kernels.PAD_BYTES)
+            return self._front(_PLAIN, _flags(units, 1), 0, np.zeros(1, np.uint16), none, bitmap, 0) + bytes(
+                kernels.PAD_BYTES
+            )
         coder = best(coded_words.size, kernels.TABLE_BITS, kernels.TABLE_BITS)
         room = _HEADER.size + coder.states_bytes + 2 * kernels.SYMBOLS + len(bitmap)
         coded = kernels.encode(coded_words, shift, _STEP if coded_words.size > 64 * UNIT else 1, room, coder)
         first = int(np.flatnonzero(coded.frequencies)[0])
-        front = self._front(coder, _flags(units, shift), first, coded.frequencies[first:], coded.states, bitmap, coded.token_bits)
+        front = self._front(
+            coder, _flags(units, shift), first, coded.frequencies[first:], coded.states, bitmap, coded.token_bits
+        )
         start = coded.start - len(front)
         coded.data[start : coded.start] = np.frombuffer(front, np.uint8)
         return coded.data[start:].data

@@ -39,7 +39,7 @@ class Coded:
 
 
 def occupied(words: Words) -> tuple[NDArray[np.bool_], bool]:
-    """(which units of UNIT words are not all zero, whether a word has its top bit), of n words, n a multiple of LANES."""
+    """(which units of UNIT words are not all zero, whether a word has its top bit); n words, a multiple of LANES."""
     flags = np.empty(-(-words.size // UNIT), np.bool_)
     bits = _kernel("occupied", 0)(words.view(np.uint64), UNIT * words.itemsize // 8, flags)
     return flags, bool(np.array([bits], np.uint64).view(words.dtype).max() >> (8 * words.itemsize - 1))

@@ -14,7 +14,6 @@ from castore.kernels.coder import Coder
 from castore.kernels.delta import Frequencies
 from castore.kernels.reference import Transform, Words
 
-
 _TRANSFORMS = (Transform.PLAIN, Transform.ROTATE)
 
 
