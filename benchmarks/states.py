@@ -7,6 +7,13 @@ from typing import Any
 
 import torch
 
+FULL_STATES = {  # kinds of trajectories whose commits and loads are timed, and what figures call them
+    "gpt-fp32": "full fp32 state",
+    "gpt-bf16": "full bf16 state",
+    "finetune": "fine-tune, frozen layers",
+    "lora": "LoRA",
+}
+
 
 def tensors_of(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor in dicts, lists and tuples, with its path: `optimizer/state/0/exp_avg`."""

@@ -11,18 +11,19 @@ import castore
 from benchmarks.bench import Bench, seconds_of
 from benchmarks.peers import OWN, Castore, Checkpoint, with_haste
 from benchmarks.results import Figure, Series, median
-from benchmarks.states import large_state, tensor_bytes
+from benchmarks.states import FULL_STATES, large_state, tensor_bytes
 
 GROUP = "Commit"
 
 
 def run(bench: Bench) -> Iterator[Figure | Series]:
-    trajectory = bench.trajectory("gpt-fp32")
-    checkpoints = [Checkpoint(trajectory.load(i), trajectory.files[i]) for i in range(len(trajectory.files))]
-    _warm_up(bench, checkpoints[:2])
-    yield from _full_state(bench, checkpoints)
+    for kind, label in FULL_STATES.items():
+        trajectory = bench.trajectory(kind)
+        checkpoints = [Checkpoint(trajectory.load(i), trajectory.files[i]) for i in range(len(trajectory.files))]
+        _warm_up(bench, checkpoints[:2])
+        yield from _full_state(bench, label, checkpoints)
     synthetic = large_state(64 << 20 if bench.quick else 1 << 30)
-    yield from _nothing_changed(bench, "full fp32 state", checkpoints[0].state)
+    yield from _nothing_changed(bench, "full fp32 state", bench.trajectory("gpt-fp32").load(0))
     yield from _nothing_changed(bench, f"{tensor_bytes(synthetic) >> 20} MiB synthetic state", synthetic)
 
 
@@ -35,7 +36,7 @@ def _warm_up(bench: Bench, checkpoints: list[Checkpoint]) -> None:
         peer.close()
 
 
-def _full_state(bench: Bench, checkpoints: list[Checkpoint]) -> Iterator[Figure | Series]:
+def _full_state(bench: Bench, state: str, checkpoints: list[Checkpoint]) -> Iterator[Figure | Series]:
     first: dict[str, list[float]] = defaultdict(list)
     later: dict[str, list[float]] = defaultdict(list)
     kinds = with_haste(bench.quick)
@@ -53,7 +54,7 @@ def _full_state(bench: Bench, checkpoints: list[Checkpoint]) -> Iterator[Figure 
             for peer in peers:
                 peer.close()
         bench.say_values(
-            f"round {turn + 1}, medians so far in s", {name: median(times) for name, times in later.items()}
+            f"{state}, round {turn + 1}, medians so far in s", {name: median(times) for name, times in later.items()}
         )
     raw = tensor_bytes(checkpoints[0].state)
     for label, times, target in (("first commit", first, False), ("commit with a parent", later, True)):
@@ -63,9 +64,9 @@ def _full_state(bench: Bench, checkpoints: list[Checkpoint]) -> Iterator[Figure 
         note += "; target: half of torch.save + fsync" if target else ""
         limit = medians["torch.save"] / 2 if target else None
         for name, how in OWN.items():
-            yield Figure(GROUP, f"full fp32 state: {label}{how}", medians[name], "s", limit, note=note, rivals=rivals)
+            yield Figure(GROUP, f"{state}: {label}{how}", medians[name], "s", limit, note=note, rivals=rivals)
         for name, seconds in medians.items():
-            yield Series("bar", f"full fp32 state: {label}", name, (seconds,), "s")
+            yield Series("bar", f"{state}: {label}", name, (seconds,), "s")
 
 
 def _nothing_changed(bench: Bench, label: str, state: dict[str, Any]) -> Iterator[Figure]:

@@ -9,22 +9,29 @@ from functools import partial
 from benchmarks.bench import Bench, cool, seconds_of, warm
 from benchmarks.peers import OWN, Checkpoint, with_haste
 from benchmarks.results import Figure, Series, median
-from benchmarks.states import same_state, tensor_bytes
+from benchmarks.states import FULL_STATES, same_state, tensor_bytes
 
 GROUP = "Load"
 
 
 def run(bench: Bench) -> Iterator[Figure | Series]:
-    trajectory = bench.trajectory("gpt-fp32")
+    for kind, label in FULL_STATES.items():
+        yield from _full_state(bench, kind, label)
+
+
+def _full_state(bench: Bench, kind: str, label: str) -> Iterator[Figure | Series]:
+    trajectory = bench.trajectory(kind)
     checkpoints = [Checkpoint(trajectory.load(i), trajectory.files[i]) for i in range(len(trajectory.files))]
     last = len(checkpoints) - 1
-    times: dict[int, dict[str, list[float]]] = {i: defaultdict(list) for i in (0, last // 2, last)}
+    times: dict[int, dict[str, list[float]]] = {
+        i: defaultdict(list) for i in ((0, last // 2, last) if kind == "gpt-fp32" else (last,))
+    }
     cold: dict[str, list[float]] = defaultdict(list)  # of the last one
     with bench.folder("load") as folder:
-        kinds = with_haste(bench.quick)
-        for kind in kinds:
-            (folder / kind.name).mkdir()
-        peers = [kind(folder / kind.name) for kind in kinds]
+        types = with_haste(bench.quick)
+        for one in types:
+            (folder / one.name).mkdir()
+        peers = [one(folder / one.name) for one in types]
         for i, checkpoint in enumerate(checkpoints):
             for peer in peers:
                 peer.commit(checkpoint, i)
@@ -42,14 +49,14 @@ def run(bench: Bench) -> Iterator[Figure | Series]:
                 cool(folder / peer.name)
                 cold[peer.name].append(seconds_of(partial(peer.load, last)))
             medians = {name: median(samples) for name, samples in times[last].items()}
-            bench.say_values(f"round {turn + 1}, medians so far in s", medians)
+            bench.say_values(f"{label}, round {turn + 1}, medians so far in s", medians)
         for peer in peers:
             peer.close()
     raw = tensor_bytes(checkpoints[0].state)
     for i, samples in times.items():
         share = 0.9 if i == last else 0.7
-        yield from _figures(f"full fp32 state, commit {i + 1} of {last + 1}", samples, raw, share)
-    yield from _figures(f"full fp32 state, commit {last + 1} of {last + 1}, cold cache", cold, raw, 1.2)
+        yield from _figures(f"{label}, commit {i + 1} of {last + 1}", samples, raw, share)
+    yield from _figures(f"{label}, commit {last + 1} of {last + 1}, cold cache", cold, raw, 1.2)
 
 
 def _figures(label: str, samples: dict[str, list[float]], raw: int, share: float) -> Iterator[Figure | Series]:

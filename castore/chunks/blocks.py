@@ -7,6 +7,7 @@ takes nothing else. What lies in whole pages of its own already goes there as it
 from __future__ import annotations
 
 import mmap
+import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 4 * MIB
 APART_BYTES = 128 * KIB  # from here on a write of its own costs less than a copy
 FLUSH_BYTES = 8 * MIB
+BEHIND_BLOCKS = 3  # that are full and wait for the disk
 
 
 def _pages(size: int) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+    """Memory of this process alone: a shared mapping, Python's default, takes twice as long to fault in."""
+    return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
 
 
 @dataclass(slots=True)
@@ -91,6 +94,8 @@ class Blocks:
         self._spare = spare
         self._unsynced = 0
         self._flusher: threading.Thread | None = None
+        self._full: queue.Queue[tuple[int, _Block] | None] = queue.Queue(BEHIND_BLOCKS)
+        self._behind: threading.Thread | None = None
         self._failure: StorageError | None = None
         if direct:
             file.pass_cache(True)
@@ -145,15 +150,35 @@ class Blocks:
         self._filled(number, block, len(source))
 
     def _filled(self, number: int, block: _Block, count: int) -> None:
-        """Write a block once nothing is missing in it."""
+        """Write a block once nothing is missing in it; past the page cache, where that takes as long as the disk does,
+        behind the caller's back."""
         with self._lock:
             block.filled += count
             if block.filled < BLOCK_BYTES:
                 return
             del self._blocks[number]
+            if self._failure is not None:
+                raise self._failure
+            behind = self._file.is_direct
+            if behind and self._behind is None:
+                self._behind = threading.Thread(target=self._write_behind, name="castore-write")
+                self._behind.start()
+        if behind:
+            self._full.put((number, block))
+            return
         with self._turn:
             self._write(number, block)
         self._wrote(BLOCK_BYTES - sum(end - first for first, end in block.apart))
+
+    def _write_behind(self) -> None:
+        while (full := self._full.get()) is not None:
+            if self._failure is not None:
+                continue  # nobody may wait for room
+            try:
+                with self._turn:
+                    self._write(*full)
+            except StorageError as error:
+                self._failure = error  # whoever fills the next block raises it, or `finish`
 
     def _write(self, number: int, block: _Block) -> None:
         """Write what is only in a block's memory, which is free then."""
@@ -199,5 +224,9 @@ class Blocks:
 
     def end_flush(self) -> None:
         """Wait until nobody but the caller uses the file."""
+        if self._behind is not None:
+            self._full.put(None)
+            self._behind.join()
+            self._behind = None
         if self._flusher is not None:
             self._flusher.join()

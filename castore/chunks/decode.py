@@ -59,11 +59,30 @@ class Decoder:
         """Records and all that they need to be decoded. Raises MissingError, CorruptError."""
         return closure(records, self.places)
 
-    def decode(self, wanted: Sequence[Wanted]) -> None:
-        """Fill every `out`. Raises CorruptError naming the record when bytes, checksum, payload or id are wrong."""
+    def foresee(self, wanted: Sequence[Wanted]) -> dict[bytes, Place] | None:
+        """The closure of what is going to be decoded; None where that fails, of which `decode` makes what can be made.
+
+        Where bases come to it, which lie elsewhere, the disk begins to read all of it. What lies in one stretch alone
+        it reads ahead by itself.
+        """
+        chunks = {item.id: item.place for item in wanted}
+        try:
+            needed = self.closure(chunks)
+        except CorruptError:  # MissingError and TangledError too
+            return None
+        if len(needed) > len(chunks):
+            for run in _runs(sorted(needed.items(), key=lambda item: (item[1].pack, item[1].offset))):
+                self._files.read_ahead(run.pack, run.start, run.end)
+        return needed
+
+    def decode(self, wanted: Sequence[Wanted], needed: Mapping[bytes, Place] | None = None) -> None:
+        """Fill every `out`. Raises CorruptError naming the record when bytes, checksum, payload or id are wrong.
+
+        needed: what `foresee` said of them.
+        """
         for look in range(_LOOKS):
             try:
-                return self._decode(wanted)
+                return self._decode(wanted, needed if look == 0 else None)
             except (FileNotFoundError, TangledError):
                 # gc or repack moved a record between the look-up and the read, or stood two on each other the other way
                 # round between two look-ups: the index says where they are now, if it is the one that they changed.
@@ -89,7 +108,7 @@ class Decoder:
         for item, place in zip(wanted, self.places([item.id for item in wanted]), strict=True):
             item.place = place
 
-    def _decode(self, wanted: Sequence[Wanted]) -> None:
+    def _decode(self, wanted: Sequence[Wanted], needed: Mapping[bytes, Place] | None = None) -> None:
         outs: dict[bytes, memoryview] = {}
         again = []  # a chunk that several places want is decoded for the first of them
         for item in wanted:
@@ -98,7 +117,8 @@ class Decoder:
                 raise CorruptError(f"chunk {item.id.hex()} is not as long as what it is a part of")
             if first is not item.out:
                 again.append(item)
-        needed = self.closure({item.id: item.place for item in wanted})
+        if needed is None:
+            needed = self.closure({item.id: item.place for item in wanted})
         try:
             self._decode_into(outs, needed, checked=False)
         except MissingError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import threading
 import weakref
@@ -14,7 +15,7 @@ from castore._fs import storage_errors
 from castore.chunks import pack
 from castore.chunks.hashing import Hash
 from castore.chunks.writer import pack_path
-from castore.errors import CorruptError, MissingError
+from castore.errors import CastoreError, CorruptError, MissingError
 
 _OPEN_FILES = 128
 
@@ -96,6 +97,12 @@ class PackFiles:
                     raise CorruptError(f"{file.path} is truncated; run `castore fsck --repair`")
                 offset += count
                 out = out[count:]
+
+    def read_ahead(self, pack_id: bytes, start: int, end: int) -> None:
+        """Let the disk begin to read a part of a pack that is going to be wanted; what cannot be read says so then."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError, CastoreError):
+                os.posix_fadvise(self._file(pack_id).fd, start, end - start, os.POSIX_FADV_WILLNEED)
 
     def read(self, pack_id: bytes, offset: int, length: int) -> bytes:
         """`length` bytes at `offset`; errors as in read_into."""

@@ -66,11 +66,11 @@ class ChunkStore:
     def read(self, wanted: Iterable[Wanted], progress: Progress) -> None:
         """Fill every `out`, over all threads, each chunk verified against its id. Raises CorruptError, MissingError."""
 
-        def work(batch: list[Wanted]) -> int:
-            self.decoder.decode(batch)
-            return sum(len(item.out) for item in batch)
+        def work(batch: tuple[list[Wanted], Mapping[bytes, Place] | None]) -> int:
+            self.decoder.decode(*batch)
+            return sum(len(item.out) for item in batch[0])
 
-        for done in self.pool.map(work, _batches(wanted)):
+        for done in self.pool.map(work, ((batch, self.decoder.foresee(batch)) for batch in _batches(wanted))):
             progress.advance(done)
 
     def chunk(self, record_id: bytes) -> bytes:

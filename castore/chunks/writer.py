@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ class PackWriter:
             offset = (
                 self._blocks.place_apart(start) if apart else start + self._format.record_header_bytes(len(entry.bases))
             )
-            entry = self._entries[entry.id] = dataclasses.replace(entry, offset=offset)
+            entry = self._entries[entry.id] = entry.at(offset)
             self.size = offset + len(payload)
         header = self._format.record_header(entry)
         if apart:

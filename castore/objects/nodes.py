@@ -152,10 +152,12 @@ def tensors(node: Node, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
         yield path, node.data
     elif isinstance(node, Map):
         for key, item in node.items:
-            yield from tensors(item, (*path, key_text(key)))
+            if not isinstance(item, Value):  # most are, and a generator for each takes as long as all else
+                yield from tensors(item, (*path, key_text(key)))
     elif isinstance(node, Sequence):
         for index, item in enumerate(node.items):
-            yield from tensors(item, (*path, str(index)))
+            if not isinstance(item, Value):
+                yield from tensors(item, (*path, str(index)))
     elif isinstance(node, Compound):
         for index, item in enumerate(node.parts):
             yield from tensors(item, (*path, str(index)))

@@ -33,8 +33,12 @@ def check_present(root: nodes.Node, above: nodes.Path = ()) -> None:
     above: the path of `root` itself.
     """
     for path, entry in nodes.tensors(root, above):
-        if entry.dropped:
-            raise DroppedError(f"{'.'.join(path)} is gone: {entry.dropped}; load what is left with only (--only)")
+        _check_present(path, entry)
+
+
+def _check_present(path: nodes.Path, entry: nodes.Tensor) -> None:
+    if entry.dropped:
+        raise DroppedError(f"{'.'.join(path)} is gone: {entry.dropped}; load what is left with only (--only)")
 
 
 def check_sizes(root: nodes.Node, id_size: int) -> None:
@@ -42,8 +46,8 @@ def check_sizes(root: nodes.Node, id_size: int) -> None:
 
     Raises DroppedError too, where retention dropped a part of it.
     """
-    check_present(root)
     for path, entry in nodes.tensors(root):
+        _check_present(path, entry)
         if raw_bytes(entry) > len(entry.chunks) // id_size * MAX_CHUNK_BYTES:
             raise CorruptError(f"{'.'.join(path)} claims more bytes than its chunks can hold; run `castore fsck`")
 

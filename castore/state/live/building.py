@@ -229,7 +229,8 @@ def entries(node: Node, path: Path = ()) -> Iterator[tuple[Path, nodes.Tensor | 
         raise CorruptError(f"{shown(path[:8])}...: nested more than {MAX_TREE_NESTING} deep: the tree is damaged")
     if isinstance(node, Map):
         for key, item in node.items:
-            yield from entries(item, (*path, key_text(key)))
+            if not isinstance(item, Value):
+                yield from entries(item, (*path, key_text(key)))
     elif isinstance(node, Sequence | Compound):
         for index, item in enumerate(node.items if isinstance(node, Sequence) else node.parts):
             yield from entries(item, (*path, str(index)))
