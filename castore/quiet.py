@@ -6,6 +6,10 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
+from castore.limits import MIB
+
+SHORT_BYTES = 256 * MIB  # of tensors: what is done with so many, and their thousands of small objects, is over soon
+
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:

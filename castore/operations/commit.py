@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from castore.operations.ingest import store_sources
 from castore.operations.nearest import Nearest
 from castore.operations.sources import LiveSource, Source
 from castore.operations.tier_content import content
-from castore.quiet import no_collection
+from castore.quiet import SHORT_BYTES, no_collection
 from castore.repo import Repository
 
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ def commit_state(
     from castore.state.live import flatten
 
     tier = repo.tiers().named(details.tier) if details.tier is not None else None
-    flat = flatten(state)
-    with no_collection():
+    with contextlib.ExitStack() as quiet:
+        quiet.enter_context(no_collection())
+        flat = flatten(state)
         chosen = content(flat.root, [tier] if tier is not None else [])
         sources = [LiveSource(source) for source in chosen.sources(flat.sources)]
-    return commit_flat(repo, chosen.root, sources, branch, chosen.noted(details), worthwhile=worthwhile)
+        if sum(source.nbytes for source in sources) >= SHORT_BYTES:
+            quiet.close()  # else once around all of it: when it is switched on again, it goes through everything
+        return commit_flat(repo, chosen.root, sources, branch, chosen.noted(details), worthwhile=worthwhile)
 
 
 def commit_flat(

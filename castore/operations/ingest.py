@@ -13,7 +13,7 @@ from castore.objects.commit import ComponentStats
 from castore.operations.bases import Bases
 from castore.operations.sources import Source
 from castore.operations.tasks import Bundle, Task, batches, bundles, puts
-from castore.quiet import no_collection
+from castore.quiet import SHORT_BYTES, no_collection
 from castore.repo import Repository
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES = (MIB, 8 * MIB)  # a task's least and most: few tasks cost less, many keep all threads busy to the end
 _TASKS_A_THREAD = 8
-_SHORT_BYTES = 256 * MIB
 _MOST_COMPONENTS = 64  # in a commit's statistics; a list of thousands would tell nobody anything
 
 
@@ -57,8 +56,7 @@ def store_sources(
     batch_bytes = min(max(total // (_TASKS_A_THREAD * repo.chunks.pool.size), least), most)
     parts = bundles(sources, bases, relations, repo.config.chunk_elements, repo.hash.size)
     repo.progress.start("Storing", total, "bytes")
-    # Thousands of small tensors are thousands of small objects of ours; with large ones this would last too long.
-    with no_collection() if total < _SHORT_BYTES else contextlib.nullcontext():
+    with no_collection() if total < SHORT_BYTES else contextlib.nullcontext():
         for results in repo.chunks.pool.map(work, batches(parts, batch_bytes)):
             for task, stored in results:
                 chunk_ids[id(task.source.entry)] += stored.id

@@ -33,6 +33,8 @@ class Content:
 
     def sources(self, of: Sequence[Of]) -> list[Of]:
         """Those of the sources of the whole that what goes in has."""
+        if not self.left:
+            return list(of)
         held = {id(entry) for _, entry in nodes.tensors(self.root)}
         return [source for source in of if id(source.entry) in held]
 

@@ -103,7 +103,8 @@ def _optimizers(node: nodes.Node, path: Path) -> Iterator[tuple[Path, nodes.Map]
             yield path, node
             return
         for name, item in items.items():
-            yield from _optimizers(item, (*path, name))
+            if not isinstance(item, nodes.Value):
+                yield from _optimizers(item, (*path, name))
     elif isinstance(node, nodes.Sequence):
         for index, item in enumerate(node.items):
             if not isinstance(item, nodes.Value):
@@ -127,10 +128,12 @@ def _leaves(node: nodes.Node, path: Path) -> Iterator[_Leaf]:
             yield _Leaf(path, node.view.dtype, node.view.shape)
     elif isinstance(node, nodes.Map):
         for key, item in node.items:
-            yield from _leaves(item, (*path, nodes.key_text(key)))
+            if not isinstance(item, nodes.Value):
+                yield from _leaves(item, (*path, nodes.key_text(key)))
     elif isinstance(node, nodes.Sequence):
         for index, item in enumerate(node.items):
-            yield from _leaves(item, (*path, str(index)))
+            if not isinstance(item, nodes.Value):
+                yield from _leaves(item, (*path, str(index)))
 
 
 def _slots(path: Path, optimizer: nodes.Map) -> list[_Slot]:
