@@ -91,6 +91,7 @@ class Repository:
         self.chunks = ChunkStore(path, self.hash, deltas, self.lock, self.progress)
         self.events = Events(path, self.chunks.access.read_only, self.progress.note)
         self.alerts = Alerts(path, self.events, self.progress.note)
+        self.made: tuple[str, nodes.Node] | None = None  # the last commit that was made here, and its tree
 
     def require_features(self, *more: str) -> None:
         """Before anything is written: the store names what a program must know to read what this one writes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,8 @@ from castore.errors import CastoreError, CorruptError, StateError
 
 if TYPE_CHECKING:
     from castore.codecs.row_column import Rows
+
+_MOST_EXPECTED = 1 << 14  # places of chunks that a session remembers from before its threads begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class WriteSession:
         self._written_packs = PackSet(root / "incoming", hash_, direct=self._in_haste)
         self._written: dict[bytes, Stored] = {}  # what this session put into its packs, or is about to
         self._reused: set[bytes] = set()
+        self._expected: Mapping[bytes, Place] = {}
         self._bases: dict[bytes, tuple[bytes, ...]] = {}  # of the deltas that this session wrote
         self._foresight = Foresight(decoder, deltas)
         self._published = False
@@ -105,6 +108,12 @@ class WriteSession:
     ) -> None:
         self._written_packs.end(keep=self._published)
 
+    def expect(self, ids: Collection[bytes]) -> None:
+        """Look up chunks that are likely to be put again, or to be bases, if they are not too many to remember. Threads
+        that do so beside each other take six times as long: each look-up lets go of the interpreter's lock."""
+        if len(ids) <= _MOST_EXPECTED:
+            self._expected = self._places(sorted(ids))
+
     def put_chunks(self, puts: Sequence[Put]) -> list[Stored]:
         """Store chunks, reusing those that are there. May be called from many threads."""
         ids = [self._hash.digest(put.raw) for put in puts]
@@ -116,10 +125,14 @@ class WriteSession:
             else:
                 unknown.append(number)
         # All look-ups at once: a transaction of the index takes as long as hashing a chunk.
-        wanted = {one for n in unknown for one in (ids[n], puts[n].base) if one}
+        wanted = {one for n in unknown for one in (ids[n], puts[n].base) if one} - self._expected.keys()
         places = self._places(sorted(wanted))
+
+        def place(one: bytes) -> Place | None:
+            return self._expected.get(one) or places.get(one)
+
         for n in unknown:
-            stored[n] = self._put(puts, ids, n, places.get(ids[n]), places.get(puts[n].base))
+            stored[n] = self._put(puts, ids, n, place(ids[n]), place(puts[n].base))
         return [one for one in stored if one is not None]
 
     def _places(self, ids: Sequence[bytes]) -> dict[bytes, Place]:
@@ -256,6 +269,7 @@ class WriteSession:
         if epoch == self._epoch:
             return False
         self._epoch = epoch
+        self._expected = {}  # as the index was
         named = {base for bases in self._bases.values() for base in bases}
         needed = sorted(self._reused | {base for base in named if base not in self._written})
         gone = {record_id for record_id, place in zip(needed, index.get_many(needed), strict=True) if place is None}

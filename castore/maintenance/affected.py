@@ -14,12 +14,20 @@ from castore.repo import Repository
 _MOST_PATHS = 20
 
 
-def affected(repo: Repository, bad: Mapping[bytes, FsckError], commits: Iterable[str]) -> list[FsckError]:
-    """The errors of bad records, each with the commits that it affects and the paths in them."""
+def affected(
+    repo: Repository, bad: Mapping[bytes, FsckError], commits: Iterable[str], unreadable: Iterable[str] = ()
+) -> list[FsckError]:
+    """The errors of bad records, each with the commits that it affects and the paths in them.
+
+    unreadable: commits that are known by their ids alone.
+    """
     if not bad:
         return []
     causes = _causes(repo, bad)
     touched: dict[bytes, tuple[dict[str, None], dict[str, None]]] = {one: ({}, {}) for one in bad}
+    for commit_id in unreadable:
+        for cause in causes.get(bytes.fromhex(commit_id), ()):
+            touched[cause][0][commit_id] = None
     for commit_id in commits:
         for cause, path in _in_commit(repo, commit_id, causes):
             touched[cause][0][commit_id] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NoReturn
 
 import cbor2
@@ -25,6 +26,12 @@ _REFUSED = dict.fromkeys(_TAGS, _refuse)
 def dumps(value: object) -> bytes:
     """The one encoding of a value: shortest forms, definite lengths, sorted keys."""
     return cbor2.dumps(value, canonical=True)
+
+
+@functools.lru_cache(1 << 12)
+def short_text(value: str) -> bytes:
+    """The same of a text that comes again and again, as keys and kinds do."""
+    return dumps(value)
 
 
 def array_head(length: int) -> bytes:

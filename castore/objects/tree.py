@@ -16,7 +16,7 @@ from castore import limits
 from castore.chunks import pack
 from castore.errors import StateError
 from castore.objects import nodes
-from castore.objects.canonical import array_head, dumps
+from castore.objects.canonical import array_head, dumps, short_text
 
 FLOAT, TENSOR, VIEW, SHARED, COMPOUND, MAP, SEQUENCE, FILE, DIRECTORY = range(1, 10)
 
@@ -24,6 +24,7 @@ _INLINE_BYTES = 8 << 10  # a container's items stay in its own node up to this s
 _SEGMENT_MIN_BYTES = 2 << 10
 _SEGMENT_MAX_BYTES = 16 << 10
 _CUT_MASK = 31  # one key in 32 ends a segment
+_SHORT_TEXT = 64  # characters, of a text whose encoding is kept
 _INLINE_CHUNKS_BYTES = 4 << 10  # longer lists of chunk ids are objects of their own
 
 PutObject = Callable[[int, bytes], bytes]  # kind, data -> id
@@ -53,10 +54,10 @@ class TreeWriter:
         if isinstance(node, nodes.Map):
             items = [self._node(key, depth + 1) for key, _ in node.items]
             pairs = [key + self._node(item, depth + 1) for key, (_, item) in zip(items, node.items, strict=True)]
-            return self._array(dumps(MAP), dumps(node.kind), self._items(pairs, items, per_item=2))
+            return self._array(dumps(MAP), short_text(node.kind), self._items(pairs, items, per_item=2))
         if isinstance(node, nodes.Sequence):
             items = [self._node(item, depth + 1) for item in node.items]
-            return self._array(dumps(SEQUENCE), dumps(node.kind), self._items(items, None, per_item=1))
+            return self._array(dumps(SEQUENCE), short_text(node.kind), self._items(items, None, per_item=1))
         if isinstance(node, nodes.Compound):
             parts = [self._node(part, depth + 1) for part in node.parts]
             return self._array(dumps(COMPOUND), dumps(node.kind), array_head(len(parts)) + b"".join(parts))
@@ -79,6 +80,8 @@ class TreeWriter:
 
     @staticmethod
     def _value(value: nodes.Scalar) -> bytes:
+        if type(value) is str and len(value) <= _SHORT_TEXT:
+            return short_text(value)
         if isinstance(value, float):
             return dumps([FLOAT, struct.pack("<d", value)])  # CBOR's shortest floats would lose a NaN's payload
         return dumps(value)

@@ -59,6 +59,11 @@ class Bases:
         """The chunk ids to take bases from, by path or else of the nearest tensor; b"" for none."""
         return self.chunks(source.path, source.in_file, source.entry) or self._foreign.get(id(source.entry), b"")
 
+    def chunk_ids(self, sources: Sequence[Source], id_size: int) -> set[bytes]:
+        """All of these, one by one."""
+        lists = [self.of(source) for source in sources]
+        return {ids[at : at + id_size] for ids in lists for at in range(0, len(ids), id_size)}
+
     def is_foreign(self, source: Source) -> bool:
         """Whether that is another tensor, not an earlier version of this one."""
         return id(source.entry) in self._foreign

@@ -111,6 +111,7 @@ def commit_tree(
             bases = Bases(tree, Nearest(repo, branch, tree))
             related = relate(bases)
             bases.look_up(sources)
+            session.expect(bases.chunk_ids(sources, repo.hash.size))
         for commit in _attempts(repo, session, root, sources, bases, related, parent, details, inline_bytes or {}):
             verify()
             session.seal()
@@ -124,6 +125,7 @@ def commit_tree(
                 change = Change(details.author, details.time, f"commit: {_subject(details)}")
                 repo.refs.update_branch(branch, commit.id, parent, change)
             break
+        repo.made = (commit.id, root)
         if session.damaged_bases:
             repo.progress.note(
                 f"{session.damaged_bases} chunks of the parent are damaged and could not be bases; run `castore fsck`"
@@ -140,6 +142,8 @@ def _parent_tree(repo: Repository, parent: str | None) -> nodes.Node | None:
         return None
     try:
         dropped = repo.drops.read() if repo.drops.get(parent) is not None else {}
+        if repo.made is not None and repo.made[0] == parent and not dropped:
+            return repo.made[1]
         for commit in ancestors([parent], repo, first_parent=True):
             drop = dropped.get(commit.id)
             if drop is None or drop.components:

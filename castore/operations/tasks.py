@@ -145,25 +145,27 @@ def _tasks(
 ) -> Iterator[Task]:
     """A source's chunks, those that can be predicted with what from; group: the bundle that they will be in."""
     dtype = dtypes.by_name(source.entry.dtype)
-
-    def ids(one: Source, number: int) -> bytes:
-        return parents[id(one)][number * id_size : (number + 1) * id_size]
-
-    parents = {id(one): bases.of(one) for one in group}
-    foreign = bases.is_foreign(source)
-    relation = relations.get(source.path)
-    places = {one.path: place for place, one in enumerate(group)}
+    own, foreign, relation = bases.of(source), bases.is_foreign(source), relations.get(source.path)
+    related = _bases(relation, group, bases)
     for number, (offset, length) in enumerate(source.cuts(chunk_elements)):
+        part = slice(number * id_size, (number + 1) * id_size)
         foreseen = None
-        if relation is not None and relation.bases and all(path in places for path, _ in relation.bases):
-            known = tuple(
-                places[path] if is_new else ids(group[places[path]], number) for path, is_new in relation.bases
-            )
-            if all(base != b"" for base in known):
+        if relation is not None and related:
+            known = tuple(base if isinstance(base, int) else base[part] for base in related)
+            if b"" not in known:
                 foreseen = Foreseen(relation.predictor, known, relation.factors)
-        yield Task(
-            source, dtype, offset, length, ids(source, number), foreseen, foreign, _rows(relation, dtype, offset)
-        )
+        yield Task(source, dtype, offset, length, own[part], foreseen, foreign, _rows(relation, dtype, offset))
+
+
+def _bases(relation: Relation | None, group: Sequence[Source], bases: Bases) -> list[int | bytes]:
+    """What a tensor is predicted from: places in its group, for tensors of this state, and the parent's chunk ids of
+    others; empty if not all of it is in the group."""
+    if relation is None or not relation.bases:
+        return []
+    places = {one.path: place for place, one in enumerate(group)}
+    if not all(path in places for path, _ in relation.bases):
+        return []
+    return [places[path] if is_new else bases.of(group[places[path]]) for path, is_new in relation.bases]
 
 
 def _rows(relation: Relation | None, dtype: DType, offset: int) -> Rows | None:

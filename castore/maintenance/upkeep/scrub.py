@@ -179,5 +179,6 @@ class _Run:
 def _with_affected(repo: Repository, found: _Found) -> list[FsckError]:
     if not found.bad:
         return found.errors
-    commits, _, _ = check_history(repo)
-    return [*found.errors, *affected(repo, found.bad, commits)]
+    commits, errors, _ = check_history(repo)
+    unreadable = [error.record for error in errors if error.record]
+    return [*found.errors, *affected(repo, found.bad, commits, unreadable)]
