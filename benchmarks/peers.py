@@ -214,8 +214,19 @@ class FastCastore(Castore):
     effort = "fast"
 
 
+class RepackedCastore(FastCastore):
+    """The same, after `castore repack`: the newest state stands alone, older ones are deltas to newer ones."""
+
+    name = "castore, repacked"
+
+    def settle(self) -> None:
+        """Once all is committed."""
+        self.store.repack()
+
+
 PEERS = (Castore, TorchSave, Safetensors, Zstd, Restic, Borg)
-OWN = {Castore.name: "", FastCastore.name: ", in haste"}  # castore's, and what labels say of them
+# castore's, and what labels say of them
+OWN = {Castore.name: "", FastCastore.name: ", in haste", RepackedCastore.name: ", in haste, repacked"}
 # Every restic and borg command starts a process and derives keys: too slow to be repeated in a quick run.
 SLOW = (Restic, Borg)
 

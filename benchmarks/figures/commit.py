@@ -63,7 +63,7 @@ def _full_state(bench: Bench, state: str, checkpoints: list[Checkpoint]) -> Iter
         note = f"{raw / 1e6:.0f} MB raw, median of {len(times['castore'])}"
         note += "; target: half of torch.save + fsync" if target else ""
         limit = medians["torch.save"] / 2 if target else None
-        for name, how in OWN.items():
+        for name, how in ((name, how) for name, how in OWN.items() if name in medians):
             yield Figure(GROUP, f"{state}: {label}{how}", medians[name], "s", limit, note=note, rivals=rivals)
         for name, seconds in medians.items():
             yield Series("bar", f"{state}: {label}", name, (seconds,), "s")

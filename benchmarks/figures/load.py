@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks.bench import Bench, cool, seconds_of, warm
-from benchmarks.peers import OWN, Checkpoint, with_haste
+from benchmarks.peers import OWN, Checkpoint, RepackedCastore, with_haste
 from benchmarks.results import Figure, Series, median
 from benchmarks.states import FULL_STATES, same_state, tensor_bytes
 
@@ -28,13 +28,16 @@ def _full_state(bench: Bench, kind: str, label: str) -> Iterator[Figure | Series
     }
     cold: dict[str, list[float]] = defaultdict(list)  # of the last one
     with bench.folder("load") as folder:
-        types = with_haste(bench.quick)
+        types = [*with_haste(bench.quick), RepackedCastore]
         for one in types:
             (folder / one.name).mkdir()
         peers = [one(folder / one.name) for one in types]
         for i, checkpoint in enumerate(checkpoints):
             for peer in peers:
                 peer.commit(checkpoint, i)
+        for peer in peers:
+            if isinstance(peer, RepackedCastore):
+                peer.settle()
         for i in times:
             # The first load of each is unmeasured, and shows that castore gives back what it got.
             for peer in peers:

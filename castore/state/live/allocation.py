@@ -13,6 +13,7 @@ from castore.errors import CorruptError, StateError
 from castore.limits import MAX_CHUNK_BYTES, MAX_CHUNKS_PER_TENSOR, MAX_TENSOR_DIMS
 from castore.objects import nodes
 from castore.objects.nodes import Path
+from castore.state.live import huge_pages
 from castore.state.live.elements import numpy_dtype, swapped, torch_dtype
 from castore.state.live.refusals import shown
 from castore.state.live.sources import array_bytes, tensor_bytes
@@ -31,7 +32,9 @@ def allocate(entry: nodes.Tensor, path: Path) -> Memory:
     _check_size(entry, path)
     try:
         if entry.kind in TORCH_KINDS:
-            return torch.empty(entry.shape, dtype=torch_dtype(entry.dtype), device="cpu")
+            memory = torch.empty(entry.shape, dtype=torch_dtype(entry.dtype), device="cpu")
+            huge_pages.advise(memory.data_ptr(), memory.nbytes)
+            return memory
         if entry.kind == "array":
             return _array(entry, path)
         if entry.kind in ("bytes", "bytearray") and entry.dtype == "bytes" and len(entry.shape) == 1:
