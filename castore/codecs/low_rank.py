@@ -31,6 +31,7 @@ from castore.errors import CorruptError
 from castore.kernels import predict as kernels
 from castore.kernels import scratch
 from castore.kernels.predict import Factors
+from castore.kernels.products import times, turned_times
 from castore.kernels.reference import Words
 from castore.kernels.rows import count
 
@@ -62,7 +63,8 @@ class Product:
         """Fill `out` [n] with the prediction from base [n]."""
         height, width = self.left.shape[0], self.right.shape[1]
         sums = scratch.array("sums", height * width, np.float32)
-        np.matmul(self.left.astype(np.float32), self.right.astype(np.float32), out=sums.reshape(height, width))
+        left, right = (np.ascontiguousarray(thin, np.float32) for thin in (self.left, self.right))
+        times(left, right, sums.reshape(height, width))
         moved = sums[rows.phase : rows.phase + base.size].view(np.uint32)
         kernels.predict("momentum_step", [base, moved], self.factors, out)
 
@@ -71,7 +73,7 @@ def products(words: Words, base: Words, rows: Rows) -> list[Product]:
     """What foretells words [n] of base [n], by each of RANKS that fits; none where there are NaNs or infinities."""
     new, old = (array.view(np.float32).astype(np.float64) for array in (words, base))
     with np.errstate(all="ignore"):
-        share = float(old @ new / (old @ old)) if old.any() else 0.0
+        share = float(np.einsum("i,i", old, new) / np.einsum("i,i", old, old)) if old.any() else 0.0
         rest = new - share * old
         largest = float(np.abs(rest).max())
     if not np.isfinite(largest) or not largest:
@@ -102,20 +104,20 @@ def _largest_parts(matrix: NDArray[np.float32], rank: int) -> tuple[NDArray[np.f
     rank, nearly; the largest parts first, and each part's size shared by both."""
     space = np.random.default_rng(0).standard_normal((matrix.shape[1], rank), np.float32)
     for _ in range(_ROUNDS):
-        space = matrix.T @ (matrix @ space)
+        space = turned_times(matrix, times(matrix, space))
         turn, sizes = _apart(space)
-        space = space @ (turn / (sizes + (sizes == 0)))
-    product = matrix @ space
+        space = times(space, turn / (sizes + (sizes == 0)))
+    product = times(matrix, space)
     turn, sizes = _apart(product)
     shared = np.sqrt(sizes)
-    return product @ (turn / (shared + (shared == 0))), space @ (turn * shared)
+    return times(product, turn / (shared + (shared == 0))), times(space, turn * shared)
 
 
 def _apart(thin: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(turn, sizes): thin @ turn has columns at right angles to each other, of these sizes, the largest first."""
     wide = thin.astype(np.float64)  # squares of small parts would drown in the rounding of large ones
-    squares, turn = np.linalg.eigh(wide.T @ wide)
-    return turn[:, ::-1].astype(np.float32), np.sqrt(np.maximum(squares[::-1], 0.0)).astype(np.float32)
+    squares, turn = np.linalg.eigh(turned_times(wide, wide))
+    return np.ascontiguousarray(turn[:, ::-1], np.float32), np.sqrt(np.maximum(squares[::-1], 0.0)).astype(np.float32)
 
 
 def predict(view: memoryview, factors: Factors, base: Words, out: Words) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import castore
 from castore.chunks.closure import depths
@@ -408,3 +409,31 @@ def test_each_operation_may_fail(tmp_path: Path, error: int) -> None:
         assert incoming(store) == []
         assert_loads(store, history)
         assert_sound(store)
+
+
+def test_blas_starts_no_threads_beside_those_that_encode_and_has_as_many_as_before_then(store: Store) -> None:
+    torch.manual_seed(6)
+    weight = torch.randn(300, 500)
+    for _ in range(3):
+        store.commit({"w": weight}, effort="fast")
+        weight = weight + 1e-3 * torch.randn(300, 8) @ torch.randn(8, 500)
+    seen: list[int] = []
+
+    def blas_threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    class Looking(castore.progress.Silent):
+        def start(self, phase: str, total: int | None, unit: str) -> None:
+            self.phase = phase
+
+        def finish(self) -> None:
+            if self.phase == "Encoding":
+                seen.extend(blas_threads())
+
+    store.repository.progress = Looking()
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        assert store.repack().encoded_chunks > 0
+        assert blas_threads() == before
+    assert set(before) == {2} and set(seen) == {1}
+    assert_sound(store)

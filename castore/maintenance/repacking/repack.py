@@ -25,6 +25,7 @@ from castore.errors import LockTimeoutError, MissingError
 from castore.limits import MIB
 from castore.maintenance.copying import Copier
 from castore.maintenance.pace import Pace
+from castore.maintenance.repacking.blas import one_thread_each
 from castore.maintenance.repacking.kept_states import Column, DepthOf, KeptStates
 from castore.maintenance.repacking.packing import SMALL_BYTES, OvertakenError, Packing
 from castore.maintenance.repacking.placement import Choice, Records, Track
@@ -223,7 +224,7 @@ class _Attempt:
         began = time.monotonic()
         expect(raw_bytes)
         self._repo.progress.start("Encoding", raw_bytes, "bytes")
-        with Copier(self._repo) as copier:
+        with one_thread_each(), Copier(self._repo) as copier:
             for one in self._repo.chunks.pool.map(lambda stretch: encode(self._repo, stretch, copier), batch):
                 done.add(one)
             self._repo.progress.finish()
