@@ -155,6 +155,19 @@ def test_what_the_disk_refuses_is_raised(tmp_path: Path, direct: bool, name: str
     file.close()
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_nobody_waits_for_room_after_an_error_that_is_none_of_the_disk(tmp_path: Path, direct: bool) -> None:
+    """Such as that of a file that is gone, which the errors of the disk let pass."""
+    file = _fs.File.create(tmp_path / "file")
+    written = Blocks(file, direct, Spare())
+    with faults.inject("write", error=errno.ENOENT) as fault, pytest.raises(FileNotFoundError):
+        written.write_at(0, bytes(3 * (blocks.BEHIND_BLOCKS + 2) * BLOCK))
+        written.finish()
+    assert fault.struck
+    written.end_flush()
+    file.close()
+
+
 def test_a_flush_that_failed_beside_the_writing_is_raised_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
